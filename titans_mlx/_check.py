@@ -1,0 +1,67 @@
+"""Checks of arguments: a failure is a ``ValueError`` naming the argument, its value and what is allowed."""
+
+import math
+from numbers import Integral, Real
+
+import mlx.core as mx
+
+
+def check_count(name: str, value: int) -> None:
+    """Require a whole number of at least 1: a size, a length, a window."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Require a finite real number above 0."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+
+
+def check_rank(name: str, x: mx.array, rank: int, layout: str) -> None:
+    """Require an array of ``rank`` axes; ``layout``, such as "(B, T, dim)", is for the message."""
+    if not isinstance(x, mx.array):
+        raise ValueError(f"{name} must be an mx.array {layout}, got {type(x).__name__}")
+    if x.ndim != rank:
+        raise ValueError(f"{name} must have {rank} axes {layout}, got shape {x.shape}")
+
+
+def check_type(name: str, value: object, kind: type) -> None:
+    """Require an instance of `kind`."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+
+
+def check_float(name: str, x: mx.array) -> None:
+    """Require a floating dtype."""
+    if not mx.issubdtype(x.dtype, mx.floating):
+        raise ValueError(f"{name} must have a floating dtype such as float32 or bfloat16, got {x.dtype}")
+
+
+def check_sequence(name: str, x: mx.array, dim: int) -> None:
+    """Require a float array (B, T, dim) of this width, with at least one row and one token."""
+    check_rank(name, x, 3, "(B, T, dim)")
+    check_float(name, x)
+    if x.shape[-1] != dim or 0 in x.shape:
+        raise ValueError(f"{name} must be (B, T, dim = {dim}) with B >= 1 and T >= 1, got shape {x.shape}")
+
+
+def check_finite(name: str, x: mx.array) -> None:
+    """Require finite values, where values can be seen: not inside `mx.compile` or `mx.vmap`."""
+    finite = mx.isfinite(x).all()
+    if is_traced(finite):
+        return
+    if not finite.item():
+        row = mx.argmin(mx.isfinite(x).reshape(x.shape[0], -1).all(-1)).item()
+        raise ValueError(f"{name} must be finite, got a NaN or an infinity in row {row}")
+
+
+def is_traced(x: mx.array) -> bool:
+    """Whether `x` is a placeholder of a function being traced, whose value does not exist yet."""
+    try:
+        mx.eval(x)
+    except ValueError as error:
+        if "[eval]" in str(error):
+            return True
+        raise
+    return False

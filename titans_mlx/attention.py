@@ -1,0 +1,345 @@
+"""Causal attention in three patterns: full, sliding-window, and the segments of MAC.
+
+All run through ``mx.fast.scaled_dot_product_attention`` and take a prefix that every token sees (the
+persistent tokens of Titans). Caches are values: None is a fresh start, and a sequence cut into calls anywhere
+gives what one call gives. Full attention needs no mask array, the window's is at most ``window`` by
+``P + 2 window``, MAC's stays within its segment.
+
+Shapes: B rows, T tokens of a call, S cached tokens, P persistent tokens, H heads, d head width.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence
+
+
+class AttentionState(NamedTuple):
+    """Cache of full and of sliding attention; the persistent tokens are not part of it.
+
+    Attributes:
+        keys: (B, H, S, d), rotated. ``S = offset`` in full attention, ``min(offset, window - 1)`` in sliding.
+        values: (B, H, S, d).
+        offset: tokens seen.
+    """
+
+    keys: mx.array
+    values: mx.array
+    offset: int
+
+
+class SegmentState(NamedTuple):
+    """Cache of segment attention: the part of the current segment already seen.
+
+    Attributes:
+        h_keys: (B, H, S, d), rotated keys of the memory reads.
+        h_values: (B, H, S, d).
+        x_keys: (B, H, S, d), rotated keys of the inputs.
+        x_values: (B, H, S, d).
+        offset: S, tokens of this segment seen.
+    """
+
+    h_keys: mx.array
+    h_values: mx.array
+    x_keys: mx.array
+    x_values: mx.array
+    offset: int
+
+
+class Prefix(NamedTuple):
+    """Keys and values (1, H, P, d) that every token sees."""
+
+    keys: mx.array
+    values: mx.array
+
+
+def rotary(x: mx.array, offset: int, base: float | None) -> mx.array:
+    """Rotate the pairs ``(x_i, x_{i + d/2})`` of x (B, H, T, d) by the angles ``(offset + t) base^(-2i/d)``.
+
+    Angles are float32 products: off by up to 0.004 rad at position 2^17, 0.03 rad at 2^20.
+    A ``base`` of None means no positions: x comes back as it is.
+    """
+    if base is None:
+        return x
+    return mx.fast.rope(x, x.shape[-1], traditional=False, base=base, scale=1.0, offset=offset)
+
+
+class Attention(nn.Module):
+    """Multi-head attention ``softmax(q k^T / sqrt(d)) v`` without biases; a method for each causal pattern.
+
+    Args:
+        dim: width of input and output.
+        num_heads: heads; must divide ``dim``.
+        rope_base: base of the rotary positions, or None for no positions (NoPE).
+
+    Raises:
+        ValueError: ``num_heads`` does not divide ``dim``, or the head width is odd under rotary positions.
+    """
+
+    def __init__(self, dim: int, num_heads: int, *, rope_base: float | None = 10_000.0) -> None:
+        super().__init__()
+        check_count("dim", dim)
+        check_count("num_heads", num_heads)
+        if dim % num_heads:
+            raise ValueError(f"num_heads must divide dim = {dim}, got {num_heads}")
+        if rope_base is not None:
+            check_positive("rope_base", rope_base)
+            if dim // num_heads % 2:
+                raise ValueError(
+                    f"dim / num_heads must be even for rotary positions, got {dim} / {num_heads}"
+                )
+        self.dim = dim
+        self.num_heads = num_heads
+        self.rope_base = rope_base
+        self.q_proj = nn.Linear(dim, dim, bias=False)
+        self.k_proj = nn.Linear(dim, dim, bias=False)
+        self.v_proj = nn.Linear(dim, dim, bias=False)
+        self.o_proj = nn.Linear(dim, dim, bias=False)
+
+    def full(
+        self, x: mx.array, state: AttentionState | None = None, *, persistent: mx.array | None = None
+    ) -> tuple[mx.array, AttentionState]:
+        """Attend to every token up to one's own.
+
+        Args:
+            x: (B, T, dim), floating.
+            state: what the previous call returned; None at the start of a sequence.
+            persistent: (P, dim) vectors in the space of x that every token sees, without a position; or None.
+
+        Returns:
+            The output (B, T, dim), and the state after x, which holds every token.
+
+        Raises:
+            ValueError: ``x`` or ``persistent`` has a wrong shape or dtype, or ``state`` is of another layer
+                or batch.
+        """
+        prefix = self._prefix(x, persistent)
+        q, keys, values = self._project(x, state)
+        y = _attend(q, keys, values, prefix, "causal")
+        return self._merge(y), AttentionState(keys, values, _offset(state) + x.shape[1])
+
+    def sliding(
+        self,
+        x: mx.array,
+        state: AttentionState | None = None,
+        *,
+        window: int,
+        persistent: mx.array | None = None,
+    ) -> tuple[mx.array, AttentionState]:
+        """Attend to the last ``window`` tokens, one's own included; time and memory are linear in T.
+
+        Args:
+            x: (B, T, dim), floating.
+            state: what the previous call with this ``window`` returned; None at the start of a sequence.
+            window: tokens in reach, at least 1.
+            persistent: as in :meth:`full`; these use up none of the window.
+
+        Returns:
+            The output (B, T, dim), and the state after x, which holds the last ``window - 1`` tokens.
+
+        Raises:
+            ValueError: ``window`` is below 1, ``x`` or ``persistent`` has a wrong shape or dtype, or
+                ``state`` is of another layer, batch or window.
+        """
+        check_count("window", window)
+        prefix = self._prefix(x, persistent)
+        q, keys, values = self._project(x, state, reach=window - 1)
+        y = _attend_window(q, keys, values, prefix, window)
+        kept = (_last(keys, window - 1), _last(values, window - 1))
+        return self._merge(y), AttentionState(*kept, _offset(state) + x.shape[1])
+
+    def segment(
+        self,
+        x: mx.array,
+        h: mx.array,
+        state: SegmentState | None = None,
+        *,
+        segment_size: int,
+        persistent: mx.array | None = None,
+    ) -> tuple[mx.array, SegmentState]:
+        """Attend within a segment of MAC: row i sees ``[persistent | h_<=i | x_<=i]`` (eq. 22, made causal).
+
+        Rows of h are keys and values only, and h_j takes the rotary position of x_j, counted from the start
+        of the segment. The caller cuts at the segments' ends and passes None where a segment begins.
+
+        Args:
+            x: (B, T, dim), floating; a piece of one segment.
+            h: (B, T, dim), the memory's reads for the same tokens.
+            state: what the previous call in this segment returned; None at its start.
+            segment_size: tokens of a whole segment, at least 1.
+            persistent: as in :meth:`full`.
+
+        Returns:
+            The output (B, T, dim), and the state after x.
+
+        Raises:
+            ValueError: ``x`` runs over the segment's end, ``h`` is not shaped like ``x``, ``x`` or
+                ``persistent`` has a wrong shape or dtype, or ``state`` is of another layer or batch.
+        """
+        check_count("segment_size", segment_size)
+        prefix = self._prefix(x, persistent)
+        check_sequence("h", h, self.dim)
+        if h.shape != x.shape:
+            raise ValueError(f"h must have the shape of x, {x.shape}, got {h.shape}")
+        self._check_state(state, SegmentState, x.shape[0])
+        start = _offset(state)
+        end = start + x.shape[1]
+        if end > segment_size:
+            raise ValueError(
+                f"x must end within its segment: state.offset + T must be at most segment_size = "
+                f"{segment_size}, got {start} + {x.shape[1]}"
+            )
+        cache = (*self._keys_values(h, start), *self._keys_values(x, start))
+        if state is not None:
+            cache = tuple(_join(old, new) for old, new in zip(state[:-1], cache, strict=True))
+        h_keys, h_values, x_keys, x_values = cache
+        mask = _segment_mask(start, end, _width(prefix))
+        y = _attend(self._queries(x, start), _join(h_keys, x_keys), _join(h_values, x_values), prefix, mask)
+        return self._merge(y), SegmentState(*cache, end)
+
+    def _project(
+        self, x: mx.array, state: AttentionState | None, reach: int | None = None
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries of x, and keys and values of the cache followed by x."""
+        self._check_state(state, AttentionState, x.shape[0], reach)
+        keys, values = self._keys_values(x, _offset(state))
+        if state is not None:
+            keys, values = _join(state.keys, keys), _join(state.values, values)
+        return self._queries(x, _offset(state)), keys, values
+
+    def _queries(self, x: mx.array, offset: int) -> mx.array:
+        return rotary(self._split(self.q_proj(x)), offset, self.rope_base)
+
+    def _keys_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
+        return rotary(self._split(self.k_proj(x)), offset, self.rope_base), self._split(self.v_proj(x))
+
+    def _prefix(self, x: mx.array, persistent: mx.array | None) -> Prefix | None:
+        check_sequence("x", x, self.dim)
+        if persistent is None:
+            return None
+        check_rank("persistent", persistent, 2, "(P, dim)")
+        check_float("persistent", persistent)
+        if persistent.shape[1] != self.dim:
+            raise ValueError(f"persistent must be (P, dim = {self.dim}), got shape {persistent.shape}")
+        if persistent.shape[0] == 0:
+            return None
+        rows = persistent[None]
+        return Prefix(self._split(self.k_proj(rows)), self._split(self.v_proj(rows)))
+
+    def _split(self, x: mx.array) -> mx.array:
+        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
+
+    def _merge(self, y: mx.array) -> mx.array:
+        return self.o_proj(y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], self.dim))
+
+    def _check_state(
+        self,
+        state: AttentionState | SegmentState | None,
+        kind: type[AttentionState] | type[SegmentState],
+        batch: int,
+        reach: int | None = None,
+    ) -> None:
+        if state is None:
+            return
+        if not isinstance(state, kind):
+            raise ValueError(f"state must be {kind.__name__} or None, got {type(state).__name__}")
+        cached = state.offset if reach is None else min(state.offset, reach)
+        allowed = (batch, self.num_heads, cached, self.dim // self.num_heads)
+        for name, array in zip(kind._fields[:-1], state[:-1], strict=True):
+            if array.shape != allowed:
+                raise ValueError(
+                    f"state.{name} must be (B, H, S, d) = {allowed} for the batch of x, this layer and "
+                    f"state.offset = {state.offset}, got shape {array.shape}"
+                )
+
+
+def _offset(state: AttentionState | SegmentState | None) -> int:
+    return 0 if state is None else state.offset
+
+
+def _width(prefix: Prefix | None) -> int:
+    return 0 if prefix is None else prefix.keys.shape[2]
+
+
+def _join(first: mx.array, second: mx.array) -> mx.array:
+    return mx.concatenate([first, second], axis=2)
+
+
+def _last(x: mx.array, count: int) -> mx.array:
+    start = max(x.shape[2] - count, 0)
+    # Copied: a view would keep the whole prompt's keys alive for as long as the cache lives.
+    return mx.contiguous(x[:, :, start:])
+
+
+def _attend(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, mask: mx.array | str) -> mx.array:
+    # "causal" aligns the last query with the last key, so whatever stands in front is seen by every row.
+    if prefix is not None:
+        shape = (k.shape[0], *prefix.keys.shape[1:])
+        k = _join(mx.broadcast_to(prefix.keys, shape), k)
+        v = _join(mx.broadcast_to(prefix.values, shape), v)
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
+
+
+def _attend_window(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
+    """Attend from q, the last tokens of k, in pieces of at most ``window`` queries and ``2 window`` keys.
+
+    The first piece meets the cache, the whole blocks after it meet the block before them, and the last piece
+    is what is left over: nothing is padded, and the whole blocks share one mask.
+    """
+    tokens, cached = q.shape[2], k.shape[2] - q.shape[2]
+    first = min(tokens, window)
+    blocks, last = divmod(tokens - first, window)
+    head = cached + first
+    pieces = [_attend_band(q[:, :, :first], k[:, :, :head], v[:, :, :head], prefix, window)]
+    if blocks:
+        end = tokens - last
+        reach = slice(cached, cached + end)
+        pieces.append(_attend_blocks(q[:, :, first:end], k[:, :, reach], v[:, :, reach], prefix, window))
+    if last:
+        reach = slice(-(last + window - 1), None)
+        pieces.append(_attend_band(q[:, :, -last:], k[:, :, reach], v[:, :, reach], prefix, window))
+    return mx.concatenate(pieces, axis=2)
+
+
+def _attend_band(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
+    if k.shape[2] <= window:
+        return _attend(q, k, v, prefix, "causal")
+    return _attend(q, k, v, prefix, _band_mask(q.shape[2], k.shape[2], _width(prefix), window))
+
+
+def _attend_blocks(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
+    """Attend from whole blocks of queries to their own block and the one before; k begins a block earlier."""
+    blocks = q.shape[2] // window
+    k, v = _unfold(k, window), _unfold(v, window)
+    k = _fold([k[:, :, :-1], k[:, :, 1:]])
+    v = _fold([v[:, :, :-1], v[:, :, 1:]])
+    if prefix is not None:
+        prefix = Prefix(*(mx.repeat(part, blocks, axis=1) for part in prefix))
+    mask = _band_mask(window, 2 * window, _width(prefix), window)
+    return _attend(_fold([_unfold(q, window)]), k, v, prefix, mask).reshape(q.shape)
+
+
+def _unfold(x: mx.array, window: int) -> mx.array:
+    return x.reshape(*x.shape[:2], -1, window, x.shape[-1])
+
+
+def _fold(blocks: Sequence[mx.array]) -> mx.array:
+    # Blocks become heads, (B, H * blocks, ...): the reshape moves nothing, and one mask serves them all.
+    return mx.concatenate(blocks, axis=3).flatten(1, 2)
+
+
+def _band_mask(rows: int, columns: int, prefix: int, window: int) -> mx.array:
+    """(rows, prefix + columns): each of the last ``rows`` of ``columns`` tokens sees prefix and window."""
+    position = mx.arange(columns - rows, columns)[:, None]
+    column = mx.arange(-prefix, columns)
+    return (column <= position) & ((column > position - window) | (column < 0))
+
+
+def _segment_mask(start: int, end: int, prefix: int) -> mx.array:
+    """(end - start, prefix + 2 end): rows ``start`` to ``end`` over the columns [persistent | h | x]."""
+    token = mx.arange(end)
+    column = mx.concatenate([mx.full(prefix, -1), token, token])
+    return column <= token[start:, None]

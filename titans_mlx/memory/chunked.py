@@ -1,0 +1,202 @@
+"""The fast form for any depth: a chunk is a handful of matrix products, and no per-token weights are ever formed.
+
+Forward and backward of the memory run once per chunk, at the anchor. Queries then go through the memory layer by
+layer with ``W_t`` implicit (paper eq. 16-18 and their dual form; coefficients in ``learner``):
+
+    Y = a * (Z W^T) + c * (Z S^T) - ((Z X^T) * C) (theta Delta)
+
+``Z`` are the activations of the queries, ``X`` and ``Delta`` the factors of the writes, rows are tokens.
+Equal to ``recurrent`` for every configuration it accepts.
+"""
+
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from titans_mlx.config import MemoryConfig
+from titans_mlx.memory import objective, structure
+from titans_mlx.memory.learner import Coefficients, Gates, bounded_step, coefficients
+from titans_mlx.memory.state import MemoryState
+from titans_mlx.memory.structure import Norm
+
+Arrays = tuple[mx.array, ...]
+
+
+class Fast(NamedTuple):
+    """The fast weights: what a chunk reads and replaces."""
+
+    weights: Arrays
+    momentum: Arrays | None
+    anchor: Arrays
+
+
+class Write(NamedTuple):
+    """The rank-one writes of a chunk at one memory layer: ``theta delta`` (B, H, b, d_out), ``x`` (B, H, b, d_in)."""
+
+    scaled: mx.array
+    inputs: mx.array
+
+
+def chunked(
+    config: MemoryConfig,
+    state: MemoryState,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    gates: Gates,
+    norm: Norm | None = None,
+) -> tuple[mx.array, MemoryState]:
+    """Absorb and read T tokens; arguments and result as in ``recurrent``, all rows at the same position.
+
+    A call that begins in mid-chunk finishes that chunk with its anchor before it takes a new one.
+    """
+    length, size, phase = q.shape[2], config.chunk_size, state.position % config.chunk_size
+    fast = Fast(state.weights, state.momentum, state.anchor)
+    head = min(length, (size - phase) % size)
+    body = (length - head) // size * size
+    reads = []
+    for start, stop, width in ((0, head, head), (head, head + body, size), (head + body, length, length - head - body)):
+        if stop > start:
+            piece = [x[:, :, start:stop] for x in (q, k, v)]
+            read, fast = _chunks(config, fast, *piece, gates.tokens(start, stop), norm, width, fresh=start >= head)
+            reads.append(read)
+    return join(reads), MemoryState(*fast, state.position + length, state.tails)
+
+
+def chunked_slots(
+    config: MemoryConfig,
+    state: MemoryState,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    gates: Gates,
+    norm: Norm | None,
+    lengths: mx.array,
+) -> tuple[mx.array, MemoryState]:
+    """As :func:`chunked` for rows of unlike position or length: row r absorbs its first ``lengths[r]`` tokens.
+
+    Rows are moved behind ``position mod chunk_size`` masked slots, so that chunk boundaries fall together.
+    """
+    length, size = q.shape[2], config.chunk_size
+    phase = state.position % size
+    count = -(-(length + size - 1) // size)
+    source = mx.arange(count * size)[None, :] - phase[:, None]
+    real = (source >= 0) & (source < lengths[:, None])
+    source = mx.clip(source, 0, length - 1)
+    q, k, v = (_gather(x, source, real) for x in (q, k, v))
+    moved = [None if g is None else _gather(g.swapaxes(2, 3), source, real).swapaxes(2, 3) for g in gates]
+    fast = Fast(state.weights, state.momentum, state.anchor)
+    reads = []
+    for chunk in range(count):
+        slots = slice(chunk * size, (chunk + 1) * size)
+        due = real[:, slots].any(-1) & ((phase == 0) | (chunk > 0))
+        anchor = tuple(mx.where(_per_row(due), w, a) for w, a in zip(fast.weights, fast.anchor, strict=True))
+        co = coefficients(Gates(*[None if g is None else g[..., slots] for g in moved]), real[:, None, None, slots])
+        read, fast = chunk_step(
+            config, fast._replace(anchor=anchor), q[:, :, slots], k[:, :, slots], v[:, :, slots], co, norm
+        )
+        reads.append(read)
+    back = mx.clip(mx.arange(length)[None, :] + phase[:, None], 0, count * size - 1)
+    y = _gather(join(reads), back, mx.arange(length)[None, :] < lengths[:, None])
+    return y, MemoryState(*fast, state.position + lengths, state.tails)
+
+
+def chunk_step(
+    config: MemoryConfig,
+    fast: Fast,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    co: Coefficients,
+    norm: Norm | None,
+) -> tuple[mx.array, Fast]:
+    """One chunk: write all its keys with gradients at the anchor, read each query after its own token's write.
+
+    Args:
+        config: the memory's configuration.
+        fast: weights, momentum and anchor at the chunk's start.
+        q, k, v: (B, H, b, d).
+        co: coefficients (B, H, L, ...).
+        norm: slow LayerNorm parameters when ``config.norm``.
+
+    Returns:
+        Reads (B, H, b, d) and the fast weights after the chunk, the anchor unchanged.
+    """
+    output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm)
+    deltas = structure.backward(config, fast.anchor, trace, objective.error(config, output, v), norm)
+    per_layer = [co.at(slice(None), slice(None), layer) for layer in range(config.depth)]
+    writes = []
+    for layer_co, delta, inputs in zip(per_layer, deltas, trace.inputs, strict=True):
+        step = bounded_step(config, layer_co.step, delta, inputs)
+        writes.append(Write(step[..., None] * delta, inputs))
+
+    def linear(layer: int, z: mx.array) -> mx.array:
+        return _read(z, fast, layer, per_layer[layer], writes[layer])
+
+    reads, _ = structure.forward(config, linear, q, norm)
+    updated = [_update(fast, layer, co, write) for layer, (co, write) in enumerate(zip(per_layer, writes, strict=True))]
+    momentum = None if fast.momentum is None else tuple(m for _, m in updated)
+    return reads, Fast(tuple(w for w, _ in updated), momentum, fast.anchor)
+
+
+def join(pieces: list[mx.array]) -> mx.array:
+    """Pieces along the token axis as one array."""
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
+
+
+def _chunks(
+    config: MemoryConfig,
+    fast: Fast,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    gates: Gates,
+    norm: Norm | None,
+    width: int,
+    fresh: bool,
+) -> tuple[mx.array, Fast]:
+    """Whole chunks of ``width`` tokens; ``fresh``: each takes its anchor at its start."""
+    count = q.shape[2] // width
+    grid = Gates(*[None if g is None else g.reshape(*g.shape[:-1], count, width) for g in gates])
+    co = coefficients(grid)
+    reads = []
+    for chunk in range(count):
+        slots = slice(chunk * width, (chunk + 1) * width)
+        if fresh:
+            fast = fast._replace(anchor=fast.weights)
+        here = co.at(slice(None), slice(None), slice(None), chunk)
+        read, fast = chunk_step(config, fast, q[:, :, slots], k[:, :, slots], v[:, :, slots], here, norm)
+        reads.append(read)
+    return join(reads), fast
+
+
+def _read(z: mx.array, fast: Fast, layer: int, co: Coefficients, write: Write) -> mx.array:
+    """Rows of ``z`` through ``W_t`` of their own token."""
+    y = co.weights[..., None] * (z @ fast.weights[layer].swapaxes(-1, -2))
+    if fast.momentum is not None:
+        y = y + co.momentum[..., None] * (z @ fast.momentum[layer].swapaxes(-1, -2))
+    return y - ((z @ write.inputs.swapaxes(-1, -2)) * co.writes) @ write.scaled
+
+
+def _update(fast: Fast, layer: int, co: Coefficients, write: Write) -> tuple[mx.array, mx.array | None]:
+    """``W_b`` and ``S_b`` of one memory layer."""
+
+    def total(rows: mx.array) -> mx.array:
+        return (write.scaled * rows[..., None]).swapaxes(-1, -2) @ write.inputs
+
+    weights = co.weights[..., -1, None, None] * fast.weights[layer] - total(co.writes[..., -1, :])
+    if fast.momentum is None:
+        return weights, None
+    old = fast.momentum[layer]
+    weights = weights + co.momentum[..., -1, None, None] * old
+    return weights, co.momentum_keep[..., None, None] * old - total(co.momentum_writes)
+
+
+def _gather(x: mx.array, source: mx.array, real: mx.array) -> mx.array:
+    """Tokens of x (B, H, T, d), moved per row to slots (B, S); zeros where a slot is not real."""
+    moved = mx.take_along_axis(x, source[:, None, :, None], axis=2)
+    return mx.where(real[:, None, :, None], moved, 0)
+
+
+def _per_row(rows: mx.array) -> mx.array:
+    return rows.reshape(-1, 1, 1, 1)

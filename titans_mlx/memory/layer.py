@@ -1,0 +1,312 @@
+"""NeuralMemory: projections, convolutions, gates and read-out around the memory."""
+
+import math
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from titans_mlx._check import check_count, check_finite, check_sequence, check_type
+from titans_mlx.config import MemoryConfig
+from titans_mlx.memory import structure
+from titans_mlx.memory.chunked import chunked, chunked_slots
+from titans_mlx.memory.convolution import ShortConv
+from titans_mlx.memory.learner import Gates, make_gates, mask_gates
+from titans_mlx.memory.online import online
+from titans_mlx.memory.retention import birth_logits
+from titans_mlx.memory.state import MemoryState, positions, where_rows
+from titans_mlx.memory.structure import Norm
+
+NORMALISE_EPS = 1e-6
+READ_NORM_EPS = 1e-5
+
+
+class Inputs(NamedTuple):
+    """What the memory absorbs: q, k, v (B, H, T, d) float32 and the gates (B, H, L, T)."""
+
+    q: mx.array
+    k: mx.array
+    v: mx.array
+    gates: Gates
+
+
+class ReadOut(nn.Module):
+    """Per-head RMS norm with a learned gain, gated by a linear layer (SiLU), then the output projection."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.gain = mx.ones((num_heads, dim // num_heads))
+        self.gate_proj = nn.Linear(dim, dim, bias=False)
+        self.o_proj = nn.Linear(dim, dim, bias=False)
+
+    def __call__(self, x: mx.array, reads: mx.array) -> mx.array:
+        """x and reads (B, T, dim) -> (B, T, dim)."""
+        heads = reads.reshape(*reads.shape[:-1], *self.gain.shape)
+        heads = mx.fast.rms_norm(heads, None, READ_NORM_EPS) * self.gain
+        return self.o_proj(heads.reshape(reads.shape).astype(x.dtype) * nn.silu(self.gate_proj(x)))
+
+
+class NeuralMemory(nn.Module):
+    """A memory whose own weights take one gradient step per token (paper section 3.1; ``memory/__init__`` has the glossary).
+
+    ``q, k, v = l2norm(silu(conv(W x)))`` (v without the norm); each token writes its value at its key by
+    ``S_t = eta_t S_{t-1} - theta_t grad l(M; x_t)``, ``M_t = (1 - alpha_t) M_{t-1} + S_t`` (eq. 12-14), and reads its
+    query from ``M_t`` (eq. 15). Causal, independent between rows, and the same however a sequence is cut into calls.
+
+    Args:
+        dim: width of inputs and outputs, a multiple of ``num_heads``.
+        num_heads: independent memories side by side, each ``dim / num_heads`` wide.
+        config: a :class:`MemoryConfig`; or give its fields as keywords (``depth=2, chunk_size=16, ...``).
+        readout: False leaves out norm, gate and output projection, for blocks that combine the reads themselves.
+
+    Raises:
+        ValueError: if ``num_heads`` does not divide ``dim``, or a field has a value that is not allowed.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 1,
+        config: MemoryConfig | None = None,
+        readout: bool = True,
+        **fields: Any,
+    ) -> None:
+        super().__init__()
+        check_count("dim", dim)
+        check_count("num_heads", num_heads)
+        if dim % num_heads:
+            raise ValueError(f"num_heads must divide dim={dim}, got {num_heads}")
+        if config is not None and fields:
+            raise ValueError(f"config must be None when its fields are given as keywords, got both: {sorted(fields)}")
+        self.config = config = config if config is not None else MemoryConfig(**fields)
+        self.dim, self.num_heads = dim, num_heads
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        if config.conv_size:
+            shift = config.conv_birth == "shift"
+            plain = "identity" if shift else config.conv_birth
+            self.q_conv = ShortConv(dim, config.conv_size, plain)
+            self.k_conv = ShortConv(dim, config.conv_size, "lag" if shift else plain)
+            self.v_conv = ShortConv(dim, config.conv_size, plain)
+        self._make_gates()
+        self._make_weights()
+        if readout:
+            self.readout = ReadOut(dim, num_heads)
+
+    def _make_gates(self) -> None:
+        config, count = self.config, self.num_heads * self.config.depth
+        decay = [logit for logit in birth_logits(config, self.num_heads) for _ in range(config.depth)]
+        if config.decay == "learned":
+            self.decay_gate = _gate(self.dim, decay)
+        if config.momentum == "learned":
+            self.momentum_gate = _gate(self.dim, [_logit(config.momentum_init)] * count)
+        if config.step_size == "learned":
+            self.step_gate = _gate(self.dim, [_logit(config.step_init / config.max_step)] * count)
+
+    def _make_weights(self) -> None:
+        config, heads, width = self.config, self.num_heads, self.dim // self.num_heads
+        shapes = [(heads, d_out, d_in) for d_in, d_out in structure.widths(config, width)]
+        if config.depth == 1:
+            self.initial_weights = [mx.zeros(shape) for shape in shapes]
+        else:
+            self.initial_weights = [mx.random.normal(shape) * shape[-1] ** -0.5 for shape in shapes]
+        if config.norm:
+            self.norm_gain = mx.ones((heads, 1, width))
+            self.norm_bias = mx.zeros((heads, 1, width))
+
+    def init_state(self, batch_size: int, persistent: mx.array | None = None) -> MemoryState:
+        """The state at birth: ``W = A = W_0``, ``S = 0``, position 0, zero tails, for ``batch_size`` rows.
+
+        Persistent tokens (P, dim), where given, have been absorbed (eq. 28, 30): momentum and tails are theirs,
+        ``A = W`` and the position is 0 again.
+        """
+        check_count("batch_size", batch_size)
+        if persistent is not None:
+            _, state = self.absorb(persistent[None])
+            anchor = None if state.anchor is None else state.weights
+            return state._replace(position=0, anchor=anchor).repeat(batch_size)
+        weights = tuple(
+            mx.broadcast_to(w.astype(mx.float32), (batch_size, *w.shape)) for w in self.initial_weights
+        )
+        return MemoryState(
+            weights=weights,
+            momentum=None if self.config.momentum == "none" else tuple(mx.zeros_like(w) for w in weights),
+            anchor=weights if self.config.update == "anchored" else None,
+            position=0,
+            tails=tuple(conv.birth_tail(batch_size) for conv in self._convs()),
+        )
+
+    def reset(self, state: MemoryState, rows: mx.array | list[bool]) -> MemoryState:
+        """``state`` with the rows marked true in ``rows`` (B,) bool back at birth."""
+        rows = mx.array(rows)
+        if rows.shape != (state.batch_size,) or rows.dtype != mx.bool_:
+            raise ValueError(
+                f"rows must be bool of shape ({state.batch_size},), got {rows.dtype} of shape {rows.shape}"
+            )
+        return where_rows(rows, self.init_state(state.batch_size), state)
+
+    def __call__(
+        self, x: mx.array, state: MemoryState | None = None, *, mask: mx.array | None = None
+    ) -> tuple[mx.array, MemoryState]:
+        """Absorb and read a sequence of any float vectors: embeddings, features, time series.
+
+        Args:
+            x: (B, T, dim) float, T >= 1.
+            state: where to continue; None: at birth. Left unchanged.
+            mask: (B, T) bool, False for tokens that count for nothing; None: all count.
+
+        Returns:
+            y (B, T, dim) in x's dtype, zero where masked, and the state after the last token.
+
+        Raises:
+            ValueError: if x, mask or state has the wrong shape or dtype, or x has a NaN or infinity
+                (not looked for inside ``mx.compile``, where values cannot be seen).
+        """
+        check_sequence("x", x, self.dim)
+        check_finite("x", x)
+        if mask is not None and (mask.shape != x.shape[:2] or mask.dtype != mx.bool_):
+            raise ValueError(f"mask must be bool of shape {x.shape[:2]}, got {mask.dtype} of shape {mask.shape}")
+        if state is not None:
+            self.check_state(state, x.shape[0])
+        if mask is None:
+            return self.mix(x, state)
+        order = mx.argsort(mx.where(mask, 0, x.shape[1]) + mx.arange(x.shape[1]), axis=1)
+        packed = mx.take_along_axis(x, order[:, :, None], axis=1)
+        reads, state = self.absorb(packed, state, lengths=mask.sum(-1).astype(mx.int32))
+        reads = mx.take_along_axis(reads, mx.argsort(order, axis=1)[:, :, None], axis=1)
+        return mx.where(mask[:, :, None], self._out(x, reads), 0), state
+
+    def read(self, x: mx.array, state: MemoryState) -> mx.array:
+        """Retrieve without writing (``M*``, eq. 15): x (B, T, dim) -> (B, T, dim), all at the state's weights.
+
+        Raises:
+            ValueError: as for a call.
+        """
+        check_sequence("x", x, self.dim)
+        check_finite("x", x)
+        self.check_state(state, x.shape[0])
+        q, _ = self.query(x, state.tails[0] if state.tails else None)
+        return self._out(x, self.retrieve(q, state.weights))
+
+    def mix(self, x: mx.array, state: MemoryState | None = None) -> tuple[mx.array, MemoryState]:
+        """As a call, without its checks: for blocks, whose inputs were checked at the model's edge."""
+        reads, state = self.absorb(x, state)
+        return self._out(x, reads), state
+
+    def absorb(
+        self, x: mx.array, state: MemoryState | None = None, *, lengths: mx.array | None = None
+    ) -> tuple[mx.array, MemoryState]:
+        """As a call, without its checks and without the read-out: reads are (B, T, dim) as the memory gave them.
+
+        ``lengths`` (B,) int: row r absorbs its first ``lengths[r]`` tokens only.
+        """
+        state = state if state is not None else self.init_state(x.shape[0])
+        inputs, tails = self.project(x, state.tails, lengths)
+        state = state._replace(tails=tails)
+        unlike = lengths is not None or not isinstance(state.position, int)
+        if unlike:
+            lengths = mx.full((x.shape[0],), x.shape[1], dtype=mx.int32) if lengths is None else lengths
+            real = mx.arange(x.shape[1])[None, :] < lengths[:, None]
+            inputs = inputs._replace(gates=mask_gates(inputs.gates, real[:, None, None, :]))
+            state = state._replace(position=positions(state, x.shape[0]))
+        if self.config.update == "online":
+            reads, state = online(self.config, state, *inputs, lengths=lengths)
+        elif unlike:
+            reads, state = chunked_slots(self.config, state, *inputs, self.norm, lengths)
+        else:
+            reads, state = chunked(self.config, state, *inputs, self.norm)
+        return self._merge(reads, x.dtype), state
+
+    def retrieve(self, q: mx.array, weights: tuple[mx.array, ...]) -> mx.array:
+        """``f(W; q)`` of queries (B, H, T, d), heads merged: (B, T, dim) float32."""
+        reads, _ = structure.forward(self.config, structure.with_weights(weights), q, self.norm)
+        return self._merge(reads, mx.float32)
+
+    def query(self, x: mx.array, tail: mx.array | None) -> tuple[mx.array, mx.array | None]:
+        """Queries (B, H, T, d) float32 of x (B, T, dim), and the new tail of their convolution."""
+        q, tail = self._stream("q", x, tail, None)
+        return self._normalise(q), tail
+
+    def project(
+        self, x: mx.array, tails: tuple[mx.array, ...], lengths: mx.array | None = None
+    ) -> tuple[Inputs, tuple[mx.array, ...]]:
+        """Queries, keys, values and gates of x (B, T, dim), and the new tails of the convolutions."""
+        tails = tails or (None, None, None)
+        (q, q_tail), (k, k_tail), (v, v_tail) = (
+            self._stream(name, x, tail, lengths) for name, tail in zip("qkv", tails, strict=True)
+        )
+        inputs = Inputs(self._normalise(q), self._normalise(k), v, self.gates(x))
+        return inputs, () if q_tail is None else (q_tail, k_tail, v_tail)
+
+    def gates(self, x: mx.array) -> Gates:
+        """The gates of x (B, T, dim), each (B, H, L, T) float32."""
+        config, x = self.config, x.astype(mx.float32)
+        shape = (x.shape[0], self.num_heads, config.depth, x.shape[1])
+
+        def logits(name: str) -> mx.array | None:
+            if name not in self:
+                return None
+            flat = self[name](x).astype(mx.float32)
+            return flat.swapaxes(1, 2).reshape(shape)
+
+        decay = logits("decay_gate")
+        if config.decay == "fixed":
+            per_head = mx.array(birth_logits(config, self.num_heads))
+            decay = mx.broadcast_to(per_head[None, :, None, None], shape)
+        return make_gates(config, decay, logits("momentum_gate"), logits("step_gate"), shape)
+
+    @property
+    def norm(self) -> Norm | None:
+        """The slow LayerNorm parameters of the memory's output, or None."""
+        if not self.config.norm:
+            return None
+        return Norm(self.norm_gain.astype(mx.float32), self.norm_bias.astype(mx.float32))
+
+    def check_state(self, state: MemoryState, batch_size: int, name: str = "state") -> None:
+        """Raise a ValueError unless ``state`` is of this configuration and batch size."""
+        check_type(name, state, MemoryState)
+        if state.batch_size != batch_size:
+            raise ValueError(f"{name} must have the batch size of the input, {batch_size}, got {state.batch_size}")
+        wanted, given = _layout(self.init_state(1)), _layout(state)
+        if wanted != given:
+            raise ValueError(f"{name} must come from this configuration: shapes per row {wanted}, got {given}")
+
+    def _out(self, x: mx.array, reads: mx.array) -> mx.array:
+        return self.readout(x, reads) if "readout" in self else reads.astype(x.dtype)
+
+    def _convs(self) -> list[ShortConv]:
+        return [self.q_conv, self.k_conv, self.v_conv] if self.config.conv_size else []
+
+    def _stream(
+        self, name: str, x: mx.array, tail: mx.array | None, lengths: mx.array | None
+    ) -> tuple[mx.array, mx.array | None]:
+        x = self[f"{name}_proj"](x)
+        if self.config.conv_size:
+            x, tail = self[f"{name}_conv"](x, tail, lengths)
+        x = nn.silu(x).astype(mx.float32)
+        return x.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2), tail
+
+    def _normalise(self, x: mx.array) -> mx.array:
+        if not self.config.qk_norm:
+            return x
+        return x * mx.rsqrt((x * x).sum(-1, keepdims=True) + NORMALISE_EPS)
+
+    def _merge(self, reads: mx.array, dtype: mx.Dtype) -> mx.array:
+        return reads.swapaxes(1, 2).reshape(reads.shape[0], reads.shape[2], self.dim).astype(dtype)
+
+
+def _gate(dim: int, bias: list[float]) -> nn.Linear:
+    gate = nn.Linear(dim, len(bias))
+    gate.bias = mx.array(bias)
+    return gate
+
+
+def _logit(p: float) -> float:
+    return -math.log(1 / p - 1)
+
+
+def _layout(state: MemoryState) -> dict[str, list[tuple[int, ...]] | None]:
+    """Shapes per row of every field but the position."""
+    return {
+        name: None if (arrays := getattr(state, name)) is None else [a.shape[1:] for a in arrays]
+        for name in ("weights", "momentum", "anchor", "tails")
+    }

@@ -1,0 +1,163 @@
+"""The exact online form of the matrix memory: the chunk size changes the speed, never the result.
+
+For ``f = W x`` the gradient at the weights just before each token (eq. 8-14, without the approximation of eq. 16)
+couples the tokens of a chunk by a unit lower-triangular system. With ``C'``, ``a'``, ``c'`` the coefficients of the
+token before (what token t sees of earlier writes):
+
+    delta_t = 2 (a'_t W k_t + c'_t S k_t - v_t) - 2 sum_{i<t} C'[t, i] theta_i (k_i . k_t) delta_i
+
+Its matrix depends on keys and gates alone, so all chunks are inverted at once and only two small products
+per chunk wait for the chunk before.
+"""
+
+import mlx.core as mx
+
+from titans_mlx.config import MemoryConfig
+from titans_mlx.memory.chunked import join
+from titans_mlx.memory.learner import Coefficients, Gates, coefficients
+from titans_mlx.memory.state import MemoryState
+
+SMALLEST_BLOCK = 4
+
+
+def online(
+    config: MemoryConfig,
+    state: MemoryState,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    gates: Gates,
+    lengths: mx.array | None = None,
+) -> tuple[mx.array, MemoryState]:
+    """Absorb and read T tokens; arguments and result as in ``recurrent``.
+
+    Rows may be at unlike positions; with ``lengths`` (B,) row r absorbs its first ``lengths[r]`` tokens only.
+    """
+    length = q.shape[2]
+    real = None if lengths is None else mx.arange(length)[None, :] < lengths[:, None]
+    if config.residual:
+        v = v - k if config.objective == "l2" else v
+    size = min(config.chunk_size, length)
+    body = length // size * size
+    weights, momentum = state.weights[0], None if state.momentum is None else state.momentum[0]
+    reads = []
+    for start, stop, width in ((0, body, size), (body, length, length - body)):
+        if stop > start:
+            piece = [x[:, :, start:stop] for x in (q, k, v)]
+            here = None if real is None else real[:, start:stop]
+            read, weights, momentum = _chunks(
+                config, weights, momentum, *piece, gates.tokens(start, stop), here, width
+            )
+            reads.append(read)
+    y = join(reads)
+    absorbed = length if lengths is None else lengths
+    after = MemoryState(
+        weights=(weights,),
+        momentum=None if momentum is None else (momentum,),
+        anchor=None,
+        position=state.position + absorbed,
+        tails=state.tails,
+    )
+    return (y + q if config.residual else y), after
+
+
+def _chunks(
+    config: MemoryConfig,
+    weights: mx.array,
+    momentum: mx.array | None,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    gates: Gates,
+    real: mx.array | None,
+    width: int,
+) -> tuple[mx.array, mx.array, mx.array | None]:
+    """Whole chunks of ``width`` tokens: systems and right-hand sides for all at once, then the chain of weights."""
+    batch, heads, length, dim = q.shape
+    count = length // width
+    q, k, v = (x.reshape(batch, heads, count, width, dim) for x in (q, k, v))
+    grid = Gates(*[None if g is None else g[:, :, 0].reshape(batch, heads, count, width) for g in gates])
+    co = coefficients(grid, None if real is None else real.reshape(batch, 1, count, width))
+    from_weights, from_momentum, constant = _solve(config, co, k, v)
+    last = co.writes[..., -1, :] * co.step
+    into_weights = k * last[..., None]
+    into_momentum = None if momentum is None else k * (co.momentum_writes * co.step)[..., None]
+    old_weights, old_momentum, deltas = [], [], []
+    for n in range(count):
+        old_weights.append(weights)
+        delta = constant[:, :, n]
+        if from_weights is not None:
+            delta = delta + from_weights[:, :, n] @ weights.swapaxes(-1, -2)
+            if momentum is not None:
+                delta = delta + from_momentum[:, :, n] @ momentum.swapaxes(-1, -2)
+        deltas.append(delta)
+        written = delta.swapaxes(-1, -2)
+        weights = co.weights[:, :, n, -1, None, None] * weights - written @ into_weights[:, :, n]
+        if momentum is not None:
+            old_momentum.append(momentum)
+            weights = weights + co.momentum[:, :, n, -1, None, None] * momentum
+            momentum = co.momentum_keep[:, :, n, None, None] * momentum - written @ into_momentum[:, :, n]
+    reads = co.weights[..., None] * (q @ mx.stack(old_weights, axis=2).swapaxes(-1, -2))
+    if momentum is not None:
+        reads = reads + co.momentum[..., None] * (q @ mx.stack(old_momentum, axis=2).swapaxes(-1, -2))
+    scores = (q @ k.swapaxes(-1, -2)) * co.writes * co.step[..., None, :]
+    reads = reads - scores @ mx.stack(deltas, axis=2)
+    return reads.reshape(batch, heads, length, dim), weights, momentum
+
+
+def _solve(
+    config: MemoryConfig, co: Coefficients, k: mx.array, v: mx.array
+) -> tuple[mx.array | None, mx.array | None, mx.array]:
+    """``Delta = F_W W^T + F_S S^T + constant`` for every chunk, each (..., b, d)."""
+    if config.objective == "dot":
+        return None, None, -v
+    before = _row_before(co.writes, 0)
+    seen = _row_before(co.weights[..., None], 1)
+    factor = 2 * co.keep[..., None] if config.decay_first else 2
+    coupling = factor * before * (k @ k.swapaxes(-1, -2)) * co.step[..., None, :]
+    inverse = unit_triangular_inverse(coupling)
+    from_weights = inverse @ (factor * seen * k)
+    from_momentum = None
+    if co.momentum is not None:
+        from_momentum = inverse @ (factor * _row_before(co.momentum[..., None], 0) * k)
+    return from_weights, from_momentum, inverse @ (-2 * v)
+
+
+def _row_before(x: mx.array, first: float) -> mx.array:
+    """Rows (axis -2) shifted down by one; the first row is ``first``."""
+    head = mx.full((*x.shape[:-2], 1, x.shape[-1]), first, dtype=x.dtype)
+    return mx.concatenate([head, x[..., :-1, :]], axis=-2)
+
+
+def unit_triangular_inverse(strict: mx.array) -> mx.array:
+    """``(I + N)^-1`` for strictly lower-triangular ``N`` (..., b, b), by matrix products alone.
+
+    Blocks of four rows are inverted exactly and merged by
+    ``inv [[P, 0], [Q, R]] = [[P^-1, 0], [-R^-1 Q P^-1, R^-1]]``. Doubling ``(I - N)(I + N^2)...`` on a whole chunk
+    overflows for alike keys, and MLX's triangular solvers have no gradient.
+    """
+    size = strict.shape[-1]
+    padded = SMALLEST_BLOCK
+    while padded < size:
+        padded *= 2
+    lead = [(0, 0)] * (strict.ndim - 2)
+    n = mx.pad(strict, [*lead, (0, padded - size), (0, padded - size)])
+    block = _diagonal_blocks(n, SMALLEST_BLOCK)
+    eye = mx.eye(SMALLEST_BLOCK, dtype=n.dtype)
+    inverse = (eye - block) @ (eye + block @ block)
+    width = SMALLEST_BLOCK
+    while width < padded:
+        p, r = inverse[..., 0::2, :, :], inverse[..., 1::2, :, :]
+        q = _diagonal_blocks(n, 2 * width)[..., width:, :width]
+        top = mx.concatenate([p, mx.zeros_like(p)], axis=-1)
+        bottom = mx.concatenate([-(r @ q @ p), r], axis=-1)
+        inverse = mx.concatenate([top, bottom], axis=-2)
+        width *= 2
+    return inverse[..., 0, :size, :size]
+
+
+def _diagonal_blocks(x: mx.array, width: int) -> mx.array:
+    """Square blocks on the diagonal, (..., b, b) -> (..., b / width, width, width)."""
+    count = x.shape[-1] // width
+    grid = x.reshape(*x.shape[:-2], count, width, count, width)
+    return mx.moveaxis(mx.diagonal(grid, axis1=-4, axis2=-2), -1, -3)

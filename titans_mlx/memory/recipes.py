@@ -1,0 +1,48 @@
+"""Known models as choices of structure, objective, retention and learner: nothing but a configuration each.
+
+They keep this package's projections (SiLU, short convolution, gated read-out) unless the model is defined without;
+a recipe fixes the rule by which the memory changes, which is what sets these models apart. ``theta' = 2 theta`` is the
+step in the notation of papers whose squared loss carries a factor 1/2.
+"""
+
+from typing import Any
+
+from titans_mlx.config import MemoryConfig
+
+
+def titans(**changes: Any) -> MemoryConfig:
+    """Titans: deep memory, l2 loss, learned decay, momentum, gradients at a chunk's start (eq. 12-18)."""
+    return MemoryConfig(**changes)
+
+
+def titans_matrix(**changes: Any) -> MemoryConfig:
+    """Titans with a matrix memory and exact online gradients (eq. 8-14 without the approximation of eq. 16)."""
+    return MemoryConfig(**{"depth": 1, "update": "online", "chunk_size": 64, **changes})
+
+
+def ttt(**changes: Any) -> MemoryConfig:
+    """TTT-Linear (Sun et al. 2024): ``f = x + LN(W x)``, mini-batch gradient steps, no momentum, no decay."""
+    choices = {"depth": 1, "residual": True, "norm": True, "decay": "none", "momentum": "none", "write_bound": None}
+    return MemoryConfig(**{**choices, **changes})
+
+
+def deltanet(**changes: Any) -> MemoryConfig:
+    """DeltaNet (Yang et al. 2024): ``W_t = W_{t-1} - theta' (W_{t-1} k - v) k^T``, ``0 < theta' < 1``."""
+    return titans_matrix(**{"decay": "none", "momentum": "none", **changes})
+
+
+def gated_deltanet(**changes: Any) -> MemoryConfig:
+    """Gated DeltaNet (Yang et al. 2025): ``W_t = g W_{t-1} - theta' (g W_{t-1} k - v) k^T``, decay before the error."""
+    return titans_matrix(**{"momentum": "none", "decay_first": True, **changes})
+
+
+def linear_attention(**changes: Any) -> MemoryConfig:
+    """Linear attention (Katharopoulos et al. 2020), unnormalised: ``W_t = W_{t-1} + v k^T``."""
+    choices = {"objective": "dot", "decay": "none", "momentum": "none", "step_size": "fixed", "max_step": 1.0}
+    return titans_matrix(**{"qk_norm": False, **choices, **changes})
+
+
+def retnet(num_heads: int, **changes: Any) -> MemoryConfig:
+    """RetNet (Sun et al. 2023): ``W_t = gamma_h W_{t-1} + v k^T``, ``gamma_h = 1 - 2^(-5-h)`` for head h = 0, 1, ..."""
+    fading = tuple(2.0 ** (-5 - head) for head in range(num_heads))
+    return linear_attention(**{"decay": "fixed", "decay_init": fading, **changes})

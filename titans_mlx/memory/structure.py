@@ -1,0 +1,110 @@
+"""Choice 1, the structure: a matrix or an MLP, forward, and backward to rank-one gradients.
+
+The gradient of any loss with respect to layer l's weights is ``delta^l (x^l)^T`` per token: ``x^l`` the layer's
+input, ``delta^l`` the gradient at its output. Every fast form works on these two factors and never forms the product.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import mlx.core as mx
+
+from titans_mlx.config import Activation, MemoryConfig
+
+LAYER_NORM_EPS = 1e-5
+
+Linear = Callable[[int, mx.array], mx.array]
+"""``linear(l, z)`` applies memory layer l to rows z (..., T, d_in) and gives (..., T, d_out)."""
+
+
+class Norm(NamedTuple):
+    """Slow LayerNorm parameters of the memory's output, each (H, 1, d)."""
+
+    gain: mx.array
+    bias: mx.array
+
+
+class Trace(NamedTuple):
+    """What a forward pass leaves for the backward pass; rows are tokens."""
+
+    inputs: list[mx.array]
+    outputs: list[mx.array]
+
+
+def widths(config: MemoryConfig, head_dim: int) -> list[tuple[int, int]]:
+    """``(d_in, d_out)`` of each memory layer: d, xd, ..., xd, d."""
+    hidden = config.expansion * head_dim
+    sizes = [head_dim, *[hidden] * (config.depth - 1), head_dim]
+    return list(zip(sizes[:-1], sizes[1:], strict=True))
+
+
+def with_weights(weights: tuple[mx.array, ...]) -> Linear:
+    """The plain linear layers of given weights, each (..., d_out, d_in)."""
+    return lambda layer, z: z @ weights[layer].swapaxes(-1, -2)
+
+
+def forward(config: MemoryConfig, linear: Linear, x: mx.array, norm: Norm | None) -> tuple[mx.array, Trace]:
+    """``f(W; x) = x + LN(W^L s(... s(W^1 x)))``; residual and LN as configured.
+
+    Args:
+        config: the memory's configuration.
+        linear: applies one memory layer, so that the chunked read shares this code.
+        x: (B, H, T, d) float.
+        norm: LayerNorm parameters when ``config.norm``.
+
+    Returns:
+        ``f`` (B, H, T, d) and the trace for :func:`backward`.
+    """
+    trace = Trace([], [])
+    z = x
+    for layer in range(config.depth):
+        out = linear(layer, z)
+        trace.inputs.append(z)
+        trace.outputs.append(out)
+        z = _activate(config.activation, out) if layer < config.depth - 1 else out
+    if config.norm:
+        z = _standardise(z)[0] * norm.gain + norm.bias
+    return (x + z if config.residual else z), trace
+
+
+def backward(
+    config: MemoryConfig, weights: tuple[mx.array, ...], trace: Trace, error: mx.array, norm: Norm | None
+) -> list[mx.array]:
+    """``delta^l`` of every memory layer, given the loss's gradient at ``f`` (B, H, T, d)."""
+    delta = error
+    if config.norm:
+        unit, scale = _standardise(trace.outputs[-1])
+        g = error * norm.gain
+        delta = scale * (g - g.mean(-1, keepdims=True) - unit * (g * unit).mean(-1, keepdims=True))
+    deltas = [delta]
+    for layer in range(config.depth - 1, 0, -1):
+        delta = (delta @ weights[layer]) * _slope(config.activation, trace.outputs[layer - 1])
+        deltas.append(delta)
+    return deltas[::-1]
+
+
+def _standardise(z: mx.array) -> tuple[mx.array, mx.array]:
+    centred = z - z.mean(-1, keepdims=True)
+    scale = mx.rsqrt((centred * centred).mean(-1, keepdims=True) + LAYER_NORM_EPS)
+    return centred * scale, scale
+
+
+def _normal_cdf(x: mx.array) -> mx.array:
+    return 0.5 * (1 + mx.erf(x * 2**-0.5))
+
+
+def _activate(name: Activation, x: mx.array) -> mx.array:
+    if name == "gelu":
+        return x * _normal_cdf(x)
+    if name == "silu":
+        return x * mx.sigmoid(x)
+    return mx.maximum(x, 0)
+
+
+def _slope(name: Activation, x: mx.array) -> mx.array:
+    if name == "gelu":
+        return _normal_cdf(x) + x * mx.exp(-0.5 * x * x) * (2 * mx.pi) ** -0.5
+    if name == "silu":
+        s = mx.sigmoid(x)
+        return s * (1 + x * (1 - s))
+    return (x > 0).astype(x.dtype)

@@ -1,0 +1,117 @@
+"""Titans: embedding, blocks, head; caches and generation, one token at a time."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from titans_mlx._check import check_count, check_rank, is_traced
+from titans_mlx.blocks import BLOCKS
+from titans_mlx.config import TitansConfig
+
+Cache = list[Any]
+"""One block state per layer, None before the first token. Calls replace its entries; the states are values."""
+
+
+class Titans(nn.Module):
+    """A causal language model; ``config.variant`` names its block.
+
+    Args:
+        config: a :class:`TitansConfig`.
+    """
+
+    def __init__(self, config: TitansConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        self.layers = [BLOCKS[config.variant](config) for _ in range(config.num_layers)]
+        self.norm = nn.RMSNorm(config.dim, config.norm_eps)
+        if not config.tie_embeddings:
+            self.head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        mx.eval(self.parameters())
+
+    def make_cache(self) -> Cache:
+        """An empty cache, for streaming and generation."""
+        return [None] * len(self.layers)
+
+    def __call__(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
+        """Logits of the next token at every position.
+
+        Args:
+            tokens: (B, T) int ids in ``[0, vocab_size)``, T >= 1.
+            cache: from :meth:`make_cache`; on return it holds the states after ``tokens``, so that the next call
+                continues. Cutting a sequence into calls anywhere changes nothing. Unchanged when an error is raised.
+
+        Returns:
+            (B, T, vocab_size) in the parameters' dtype.
+
+        Raises:
+            ValueError: if tokens have the wrong rank or dtype, are empty, or hold an id out of range (not looked for
+                inside ``mx.compile``, where values cannot be seen), or the cache is of another model or batch.
+        """
+        self._check_tokens(tokens)
+        if cache is not None:
+            self._check_cache(cache, tokens.shape[0])
+        return self.logits(self.hidden(tokens, cache))
+
+    def hidden(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
+        """The normalised output of the last block, (B, T, dim); arguments as for a call, unchecked."""
+        x = self.embedding(tokens)
+        states = self.make_cache() if cache is None else list(cache)
+        for index, layer in enumerate(self.layers):
+            x, states[index] = layer(x, states[index])
+        if cache is not None:
+            cache[:] = states
+        return self.norm(x)
+
+    def logits(self, hidden: mx.array) -> mx.array:
+        """The head: (..., dim) -> (..., vocab_size)."""
+        return self.head(hidden) if "head" in self else self.embedding.as_linear(hidden)
+
+    def generate_step(
+        self,
+        prompt: mx.array,
+        cache: Cache | None = None,
+        sampler: Callable[[mx.array], mx.array] | None = None,
+    ) -> Iterator[tuple[mx.array, mx.array]]:
+        """Endless generation after a prompt; memory and time per token do not grow where the variant's do not.
+
+        Args:
+            prompt: (B, T) int ids.
+            cache: what was read before the prompt; None: nothing.
+            sampler: log-probabilities (B, vocab_size) -> ids (B,); None: greedy.
+
+        Yields:
+            The next ids (B,) and the log-probabilities (B, vocab_size) they were chosen from.
+        """
+        cache = self.make_cache() if cache is None else cache
+        self._check_tokens(prompt)
+        self._check_cache(cache, prompt.shape[0])
+        tokens = prompt
+        while True:
+            last = self.hidden(tokens, cache)[:, -1]
+            log_probs = nn.log_softmax(self.logits(last).astype(mx.float32))
+            chosen = mx.argmax(log_probs, axis=-1) if sampler is None else sampler(log_probs)
+            mx.eval(chosen, log_probs, cache)
+            yield chosen, log_probs
+            tokens = chosen[:, None]
+
+    def _check_tokens(self, tokens: mx.array) -> None:
+        check_rank("tokens", tokens, 2, "(B, T)")
+        if not mx.issubdtype(tokens.dtype, mx.integer):
+            raise ValueError(f"tokens must have an integer dtype, got {tokens.dtype}")
+        if tokens.size == 0:
+            raise ValueError(f"tokens must have at least one row and one token, got shape {tokens.shape}")
+        if is_traced(tokens):
+            return
+        low, high = tokens.min().item(), tokens.max().item()
+        if low < 0 or high >= self.config.vocab_size:
+            raise ValueError(f"tokens must lie in [0, {self.config.vocab_size}), got ids from {low} to {high}")
+
+    def _check_cache(self, cache: Cache, batch_size: int) -> None:
+        if not isinstance(cache, list) or len(cache) != len(self.layers):
+            raise ValueError(f"cache must be a list of {len(self.layers)} block states, as make_cache() gives it")
+        for index, (layer, state) in enumerate(zip(self.layers, cache, strict=True)):
+            if state is not None:
+                layer.check_state(state, batch_size, f"cache[{index}]")

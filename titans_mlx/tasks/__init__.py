@@ -1,0 +1,18 @@
+"""Data with a known answer: seeded, vectorised NumPy, each task with a worked example in its docstring."""
+
+from titans_mlx.tasks.batch import Batch, Seed, as_rng
+from titans_mlx.tasks.mqar import BASED_TEST, BASED_TRAIN, ZOOLOGY_FIGURE_2, MQARTask
+from titans_mlx.tasks.recall import SETTINGS, Context, RecallTask
+
+__all__ = [
+    "BASED_TEST",
+    "BASED_TRAIN",
+    "SETTINGS",
+    "ZOOLOGY_FIGURE_2",
+    "Batch",
+    "Context",
+    "MQARTask",
+    "RecallTask",
+    "Seed",
+    "as_rng",
+]

@@ -1,0 +1,87 @@
+"""How a run is trained: one frozen value, stored with the run and compared when it is resumed."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Options of :func:`~titans_mlx.training.trainer.train`. Steps count from 1 to ``steps``.
+
+    Attributes:
+        steps: number of updates.
+        batch_size: sequences per step; a record for the reader, the batches come from the caller.
+        learning_rate: the peak.
+        warmup: steps over which the rate rises linearly to the peak; it then falls as a cosine.
+        min_lr_ratio: the rate at the last step, as a share of the peak.
+        weight_decay: decoupled (AdamW), on parameters of two or more dimensions (the paper's value is 0.1).
+        no_decay: patterns (``fnmatch``) of dotted names that are not decayed whatever their dimensions.
+        betas: AdamW's, with bias correction.
+        eps: AdamW's.
+        clip: limit on the global norm of the gradients; None: no limit.
+        seed: of MLX's random state, set once at the start.
+        log_every: steps between records of loss and rate; the last step is always recorded.
+        eval_every: steps between evaluations; 0: only after the last.
+        checkpoint_every: steps between checkpoints; 0: only before the first and after the last.
+        compile: compile the step. Each new batch shape is traced anew, which can take long for unrolled graphs.
+    """
+
+    steps: int
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    warmup: int = 0
+    min_lr_ratio: float = 0.1
+    weight_decay: float = 0.1
+    no_decay: tuple[str, ...] = ()
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+    clip: float | None = 1.0
+    seed: int = 0
+    log_every: int = 1
+    eval_every: int = 0
+    checkpoint_every: int = 0
+    compile: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.no_decay, str):
+            raise ValueError(f"no_decay must be a sequence of patterns, got the string {self.no_decay!r}")
+        for name in ("betas", "no_decay"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("seed", 0)):
+            _integer(name, getattr(self, name), least)
+        for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
+            _integer(name, getattr(self, name), least)
+        if self.warmup > self.steps:
+            raise ValueError(f"warmup must be at most steps={self.steps}, got {self.warmup}")
+        _number("learning_rate", self.learning_rate, "> 0", lambda x: x > 0)
+        _number("min_lr_ratio", self.min_lr_ratio, "between 0 and 1", lambda x: 0 <= x <= 1)
+        _number("weight_decay", self.weight_decay, ">= 0", lambda x: x >= 0)
+        _number("eps", self.eps, "> 0", lambda x: x > 0)
+        if self.clip is not None:
+            _number("clip", self.clip, "> 0, or None", lambda x: x > 0)
+        if len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {self.betas!r}")
+        for beta in self.betas:
+            _number("betas", beta, ">= 0 and < 1", lambda x: 0 <= x < 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-serialisable dict."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**values)
+
+
+def _integer(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+
+
+def _number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
+    if not isinstance(value, int | float) or not math.isfinite(value) or not holds(value):
+        raise ValueError(f"{name} must be a finite number {allowed}, got {value!r}")
