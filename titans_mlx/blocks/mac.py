@@ -72,12 +72,12 @@ class MACBlock(nn.Module):
         n = self.norm(x)
         q, tail = self.memory.query(n, state.query_tail)
         state = state._replace(query_tail=tail)
-        outputs, start, length = [], 0, x.shape[1]
-        while start < length:
-            stop = min(length, start + self.segment_size - state.offset % self.segment_size)
-            o, state = self._segment(n[:, start:stop], q[:, :, start:stop], state)
+        first = self.segment_size - state.offset % self.segment_size
+        cuts = list(range(first, x.shape[1], self.segment_size))
+        outputs = []
+        for piece, queries in zip(mx.split(n, cuts, axis=1), mx.split(q, cuts, axis=2), strict=True):
+            o, state = self._segment(piece, queries, state)
             outputs.append(o)
-            start = stop
         o = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
         return self.mlp(x + self.o_proj(o)), state
 

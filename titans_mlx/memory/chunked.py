@@ -54,12 +54,11 @@ def chunked(
     fast = Fast(state.weights, state.momentum, state.anchor)
     head = min(length, (size - phase) % size)
     body = (length - head) // size * size
+    spans = [(0, head, 1), (head, head + body, body // size), (head + body, length, 1)]
     reads = []
-    for start, stop, width in ((0, head, head), (head, head + body, size), (head + body, length, length - head - body)):
-        if stop > start:
-            piece = [x[:, :, start:stop] for x in (q, k, v)]
-            read, fast = _chunks(config, fast, *piece, gates.tokens(start, stop), norm, width, fresh=start >= head)
-            reads.append(read)
+    for (start, *_, count), piece in cut(spans, q, k, v, gates):
+        read, fast = _chunks(config, fast, *piece, norm, count, fresh=start >= head)
+        reads.append(read)
     return join(reads), MemoryState(*fast, state.position + length, state.tails)
 
 
@@ -83,18 +82,16 @@ def chunked_slots(
     source = mx.arange(count * size)[None, :] - phase[:, None]
     real = (source >= 0) & (source < lengths[:, None])
     source = mx.clip(source, 0, length - 1)
-    q, k, v = (_gather(x, source, real) for x in (q, k, v))
-    moved = [None if g is None else _gather(g.swapaxes(2, 3), source, real).swapaxes(2, 3) for g in gates]
+    columns = [mx.split(_gather(x, source, real), count, axis=2) for x in (q, k, v)]
+    moved = Gates(*[None if g is None else _gather(g.swapaxes(2, 3), source, real).swapaxes(2, 3) for g in gates])
+    layers = coefficients(moved.grid(count), real.reshape(-1, 1, 1, count, size)).unstack(2)
+    columns += [layer.unstack(2) for layer in layers]
     fast = Fast(state.weights, state.momentum, state.anchor)
     reads = []
-    for chunk in range(count):
-        slots = slice(chunk * size, (chunk + 1) * size)
-        due = real[:, slots].any(-1) & ((phase == 0) | (chunk > 0))
+    for chunk, (chunk_q, chunk_k, chunk_v, *co) in enumerate(zip(*columns, strict=True)):
+        due = real[:, chunk * size : (chunk + 1) * size].any(-1) & ((phase == 0) | (chunk > 0))
         anchor = tuple(mx.where(_per_row(due), w, a) for w, a in zip(fast.weights, fast.anchor, strict=True))
-        co = coefficients(Gates(*[None if g is None else g[..., slots] for g in moved]), real[:, None, None, slots])
-        read, fast = chunk_step(
-            config, fast._replace(anchor=anchor), q[:, :, slots], k[:, :, slots], v[:, :, slots], co, norm
-        )
+        read, fast = chunk_step(config, fast._replace(anchor=anchor), chunk_q, chunk_k, chunk_v, co, norm)
         reads.append(read)
     back = mx.clip(mx.arange(length)[None, :] + phase[:, None], 0, count * size - 1)
     y = _gather(join(reads), back, mx.arange(length)[None, :] < lengths[:, None])
@@ -107,7 +104,7 @@ def chunk_step(
     q: mx.array,
     k: mx.array,
     v: mx.array,
-    co: Coefficients,
+    co: list[Coefficients],
     norm: Norm | None,
 ) -> tuple[mx.array, Fast]:
     """One chunk: write all its keys with gradients at the anchor, read each query after its own token's write.
@@ -116,7 +113,7 @@ def chunk_step(
         config: the memory's configuration.
         fast: weights, momentum and anchor at the chunk's start.
         q, k, v: (B, H, b, d).
-        co: coefficients (B, H, L, ...).
+        co: coefficients of each memory layer, (B, H, ...).
         norm: slow LayerNorm parameters when ``config.norm``.
 
     Returns:
@@ -124,17 +121,16 @@ def chunk_step(
     """
     output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm)
     deltas = structure.backward(config, fast.anchor, trace, objective.error(config, output, v), norm)
-    per_layer = [co.at(slice(None), slice(None), layer) for layer in range(config.depth)]
-    writes = []
-    for layer_co, delta, inputs in zip(per_layer, deltas, trace.inputs, strict=True):
-        step = bounded_step(config, layer_co.step, delta, inputs)
-        writes.append(Write(step[..., None] * delta, inputs))
+    writes = [
+        Write(bounded_step(config, layer.step, delta, inputs) * delta, inputs)
+        for layer, delta, inputs in zip(co, deltas, trace.inputs, strict=True)
+    ]
 
     def linear(layer: int, z: mx.array) -> mx.array:
-        return _read(z, fast, layer, per_layer[layer], writes[layer])
+        return _read(z, fast, layer, co[layer], writes[layer])
 
     reads, _ = structure.forward(config, linear, q, norm)
-    updated = [_update(fast, layer, co, write) for layer, (co, write) in enumerate(zip(per_layer, writes, strict=True))]
+    updated = [_update(fast, layer, co[layer], writes[layer]) for layer in range(config.depth)]
     momentum = None if fast.momentum is None else tuple(m for _, m in updated)
     return reads, Fast(tuple(w for w, _ in updated), momentum, fast.anchor)
 
@@ -142,6 +138,16 @@ def chunk_step(
 def join(pieces: list[mx.array]) -> mx.array:
     """Pieces along the token axis as one array."""
     return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
+
+
+def cut(
+    spans: list[tuple[int, int, int]], q: mx.array, k: mx.array, v: mx.array, gates: Gates
+) -> list[tuple[tuple[int, int, int], tuple[mx.array, mx.array, mx.array, Gates]]]:
+    """The inputs of each span (start, stop, anything) that is not empty; the spans follow one another."""
+    spans = [span for span in spans if span[1] > span[0]]
+    cuts = [start for start, *_ in spans[1:]]
+    pieces = [mx.split(x, cuts, axis=2) for x in (q, k, v)]
+    return list(zip(spans, zip(*pieces, gates.pieces(cuts), strict=True), strict=True))
 
 
 def _chunks(
@@ -152,29 +158,26 @@ def _chunks(
     v: mx.array,
     gates: Gates,
     norm: Norm | None,
-    width: int,
+    count: int,
     fresh: bool,
 ) -> tuple[mx.array, Fast]:
-    """Whole chunks of ``width`` tokens; ``fresh``: each takes its anchor at its start."""
-    count = q.shape[2] // width
-    grid = Gates(*[None if g is None else g.reshape(*g.shape[:-1], count, width) for g in gates])
-    co = coefficients(grid)
+    """``count`` chunks of equal length; ``fresh``: each takes its anchor at its start."""
+    layers = coefficients(gates.grid(count)).unstack(2)
+    columns = [mx.split(x, count, axis=2) for x in (q, k, v)] + [layer.unstack(2) for layer in layers]
     reads = []
-    for chunk in range(count):
-        slots = slice(chunk * width, (chunk + 1) * width)
+    for chunk_q, chunk_k, chunk_v, *co in zip(*columns, strict=True):
         if fresh:
             fast = fast._replace(anchor=fast.weights)
-        here = co.at(slice(None), slice(None), slice(None), chunk)
-        read, fast = chunk_step(config, fast, q[:, :, slots], k[:, :, slots], v[:, :, slots], here, norm)
+        read, fast = chunk_step(config, fast, chunk_q, chunk_k, chunk_v, co, norm)
         reads.append(read)
     return join(reads), fast
 
 
 def _read(z: mx.array, fast: Fast, layer: int, co: Coefficients, write: Write) -> mx.array:
     """Rows of ``z`` through ``W_t`` of their own token."""
-    y = co.weights[..., None] * (z @ fast.weights[layer].swapaxes(-1, -2))
+    y = co.weights * (z @ fast.weights[layer].swapaxes(-1, -2))
     if fast.momentum is not None:
-        y = y + co.momentum[..., None] * (z @ fast.momentum[layer].swapaxes(-1, -2))
+        y = y + co.momentum * (z @ fast.momentum[layer].swapaxes(-1, -2))
     return y - ((z @ write.inputs.swapaxes(-1, -2)) * co.writes) @ write.scaled
 
 
@@ -182,14 +185,14 @@ def _update(fast: Fast, layer: int, co: Coefficients, write: Write) -> tuple[mx.
     """``W_b`` and ``S_b`` of one memory layer."""
 
     def total(rows: mx.array) -> mx.array:
-        return (write.scaled * rows[..., None]).swapaxes(-1, -2) @ write.inputs
+        return (write.scaled * rows).swapaxes(-1, -2) @ write.inputs
 
-    weights = co.weights[..., -1, None, None] * fast.weights[layer] - total(co.writes[..., -1, :])
+    weights = co.last_weights * fast.weights[layer] - total(co.last_writes)
     if fast.momentum is None:
         return weights, None
     old = fast.momentum[layer]
-    weights = weights + co.momentum[..., -1, None, None] * old
-    return weights, co.momentum_keep[..., None, None] * old - total(co.momentum_writes)
+    weights = weights + co.last_momentum * old
+    return weights, co.momentum_keep * old - total(co.momentum_writes)
 
 
 def _gather(x: mx.array, source: mx.array, real: mx.array) -> mx.array:

@@ -10,12 +10,14 @@ and decay together, which the paper leaves out):
 ``m`` is 0 on masked slots: there ``W`` receives no momentum, alpha and theta are 0 and eta is 1.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import mlx.core as mx
 
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory.retention import log_keep, pairwise_products, prefix_products
+
+Fields = TypeVar("Fields", bound=tuple)
 
 
 class Gates(NamedTuple):
@@ -31,35 +33,65 @@ class Gates(NamedTuple):
     log_momentum: mx.array | None
     step: mx.array
 
-    def tokens(self, start: int, stop: int) -> "Gates":
-        """The gates of tokens ``start`` to ``stop``."""
-        return Gates(*[None if gate is None else gate[..., start:stop] for gate in self])
+    def pieces(self, cuts: list[int]) -> "list[Gates]":
+        """The gates cut along the tokens, before each index in ``cuts``."""
+        return _together([mx.split(g, cuts, axis=-1) for g in self if g is not None], self)
+
+    def grid(self, count: int) -> "Gates":
+        """Tokens laid out as ``count`` chunks of equal length, (B, H, L, count, b)."""
+        return Gates(*[None if g is None else g.reshape(*g.shape[:-1], count, -1) for g in self])
 
 
 class Coefficients(NamedTuple):
     """How a chunk of b slots combines old weights, momentum and writes; leading axes are free.
 
+    Those with "last" are what the weights and momentum at the chunk's end are made of.
+
     Attributes:
+        step: ``theta`` (..., b, 1).
+        keep: ``1 - alpha`` (..., b, 1), for an error measured after decay; None without decay.
         writes: ``C`` (..., b, b).
-        weights: ``a`` (..., b).
-        momentum: ``c`` (..., b), or None without momentum.
-        momentum_writes: last row of ``E`` (..., b), or None.
-        momentum_keep: ``e_b`` (...), or None.
-        step: ``theta`` (..., b).
-        keep: ``1 - alpha`` (..., b), for an error measured after decay.
+        weights: ``a`` (..., b, 1).
+        momentum: ``c`` (..., b, 1), or None without momentum.
+        last_writes: ``C[b]`` (..., b, 1).
+        last_weights: ``a_b`` (..., 1, 1).
+        last_momentum: ``c_b`` (..., 1, 1), or None.
+        momentum_writes: ``E[b]`` (..., b, 1), or None.
+        momentum_keep: ``e_b`` (..., 1, 1), or None.
     """
 
+    step: mx.array
+    keep: mx.array | None
     writes: mx.array
     weights: mx.array
     momentum: mx.array | None
+    last_writes: mx.array
+    last_weights: mx.array
+    last_momentum: mx.array | None
     momentum_writes: mx.array | None
     momentum_keep: mx.array | None
-    step: mx.array
-    keep: mx.array
 
-    def at(self, *index: int | slice) -> "Coefficients":
-        """The coefficients of one memory layer or chunk (index into the leading axes)."""
-        return Coefficients(*[None if field is None else field[index] for field in self])
+    def unstack(self, axis: int) -> "list[Coefficients]":
+        """One set per index of a leading axis (memory layers or chunks)."""
+        return unstack_fields(self, axis)
+
+
+def unstack_fields(fields: Fields, axis: int) -> list[Fields]:
+    """A named tuple per index of one axis that all its arrays share.
+
+    By a single split each: indexing one by one would cost a full-size gradient for every index.
+    """
+    columns = [[x.squeeze(axis) for x in mx.split(f, f.shape[axis], axis=axis)] for f in fields if f is not None]
+    return _together(columns, fields)
+
+
+def _together(columns: list[list[mx.array]], like: Fields) -> list[Fields]:
+    """Rows of a table of fields as named tuples like ``like``, whose None fields stay None."""
+    rows = []
+    for values in zip(*columns, strict=True):
+        rest = iter(values)
+        rows.append(type(like)(*[None if field is None else next(rest) for field in like]))
+    return rows
 
 
 def make_gates(
@@ -93,36 +125,39 @@ def coefficients(gates: Gates, real: mx.array | None = None) -> Coefficients:
     """The chunk's coefficients from gates (..., b) and, where slots are masked, ``real`` (..., b) bool."""
     size = gates.step.shape[-1]
     if gates.log_keep is None:
-        ones = mx.ones_like(gates.step)
-        fade = mx.broadcast_to(mx.tri(size, size, dtype=ones.dtype), (*ones.shape, size))
-        weights = keep = ones
+        fade = mx.broadcast_to(mx.tri(size, size, dtype=gates.step.dtype), (*gates.step.shape, size))
+        weights, keep = mx.ones_like(gates.step), None
     else:
-        fade = pairwise_products(gates.log_keep)
-        weights = prefix_products(gates.log_keep)
-        keep = mx.exp(gates.log_keep)
+        fade, weights = pairwise_products(gates.log_keep), prefix_products(gates.log_keep)
+        keep = mx.exp(gates.log_keep)[..., None]
     if gates.log_momentum is None:
-        return Coefficients(fade, weights, None, None, None, gates.step, keep)
-    carry = pairwise_products(gates.log_momentum)
-    start = prefix_products(gates.log_momentum)
-    received = fade if real is None else fade * real[..., None, :]
+        writes, momentum, momentum_writes, momentum_keep = fade, None, None, None
+    else:
+        carry, start = pairwise_products(gates.log_momentum), prefix_products(gates.log_momentum)
+        received = fade if real is None else fade * real[..., None, :]
+        writes, momentum = received @ carry, received @ start[..., None]
+        momentum_writes, momentum_keep = carry[..., -1, :, None], start[..., -1:, None]
     return Coefficients(
-        writes=received @ carry,
-        weights=weights,
-        momentum=(received @ start[..., None])[..., 0],
-        momentum_writes=carry[..., -1, :],
-        momentum_keep=start[..., -1],
-        step=gates.step,
+        step=gates.step[..., None],
         keep=keep,
+        writes=writes,
+        weights=weights[..., None],
+        momentum=momentum,
+        last_writes=writes[..., -1, :, None],
+        last_weights=weights[..., -1:, None],
+        last_momentum=None if momentum is None else momentum[..., -1:, :],
+        momentum_writes=momentum_writes,
+        momentum_keep=momentum_keep,
     )
 
 
 def bounded_step(config: MemoryConfig, step: mx.array, delta: mx.array, inputs: mx.array) -> mx.array:
     """``theta`` scaled so that no write exceeds the bound: ``|delta x^T|_F = |delta| |x|``.
 
-    Shapes: step (..., T); delta (..., T, d_out); inputs (..., T, d_in).
+    Shapes: step (..., T, 1); delta (..., T, d_out); inputs (..., T, d_in).
     """
     if config.write_bound is None:
         return step
     bound = config.write_bound**2
-    size = (delta * delta).sum(-1) * (inputs * inputs).sum(-1)
+    size = (delta * delta).sum(-1, keepdims=True) * (inputs * inputs).sum(-1, keepdims=True)
     return step * config.write_bound * mx.rsqrt(mx.maximum(size, bound))

@@ -10,11 +10,13 @@ Its matrix depends on keys and gates alone, so all chunks are inverted at once a
 per chunk wait for the chunk before.
 """
 
+from typing import NamedTuple
+
 import mlx.core as mx
 
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory.chunked import join
-from titans_mlx.memory.learner import Coefficients, Gates, coefficients
+from titans_mlx.memory.chunked import cut, join
+from titans_mlx.memory.learner import Coefficients, Gates, coefficients, unstack_fields
 from titans_mlx.memory.state import MemoryState
 
 SMALLEST_BLOCK = 4
@@ -37,18 +39,14 @@ def online(
     real = None if lengths is None else mx.arange(length)[None, :] < lengths[:, None]
     if config.residual:
         v = v - k if config.objective == "l2" else v
-    size = min(config.chunk_size, length)
-    body = length // size * size
+    count = max(1, length // config.chunk_size)
+    body = count * min(config.chunk_size, length)
     weights, momentum = state.weights[0], None if state.momentum is None else state.momentum[0]
     reads = []
-    for start, stop, width in ((0, body, size), (body, length, length - body)):
-        if stop > start:
-            piece = [x[:, :, start:stop] for x in (q, k, v)]
-            here = None if real is None else real[:, start:stop]
-            read, weights, momentum = _chunks(
-                config, weights, momentum, *piece, gates.tokens(start, stop), here, width
-            )
-            reads.append(read)
+    for (start, stop, chunks), piece in cut([(0, body, count), (body, length, 1)], q, k, v, gates):
+        here = None if real is None else real[:, start:stop]
+        read, weights, momentum = _chunks(config, weights, momentum, *piece, here, chunks)
+        reads.append(read)
     y = join(reads)
     absorbed = length if lengths is None else lengths
     after = MemoryState(
@@ -70,39 +68,68 @@ def _chunks(
     v: mx.array,
     gates: Gates,
     real: mx.array | None,
-    width: int,
+    count: int,
 ) -> tuple[mx.array, mx.array, mx.array | None]:
-    """Whole chunks of ``width`` tokens: systems and right-hand sides for all at once, then the chain of weights."""
-    batch, heads, length, dim = q.shape
-    count = length // width
-    q, k, v = (x.reshape(batch, heads, count, width, dim) for x in (q, k, v))
-    grid = Gates(*[None if g is None else g[:, :, 0].reshape(batch, heads, count, width) for g in gates])
-    co = coefficients(grid, None if real is None else real.reshape(batch, 1, count, width))
+    """``count`` chunks of equal length: systems and right-hand sides for all at once, then the chain of weights."""
+    shape = q.shape
+    q, k, v = (x.reshape(*shape[:2], count, -1, shape[-1]) for x in (q, k, v))
+    (co,) = coefficients(gates.grid(count), None if real is None else real.reshape(-1, 1, 1, count, q.shape[3])).unstack(2)
     from_weights, from_momentum, constant = _solve(config, co, k, v)
-    last = co.writes[..., -1, :] * co.step
-    into_weights = k * last[..., None]
-    into_momentum = None if momentum is None else k * (co.momentum_writes * co.step)[..., None]
+    chain = _chain_inputs(co, k, from_weights, from_momentum, constant)
     old_weights, old_momentum, deltas = [], [], []
-    for n in range(count):
+    for link in chain:
         old_weights.append(weights)
-        delta = constant[:, :, n]
-        if from_weights is not None:
-            delta = delta + from_weights[:, :, n] @ weights.swapaxes(-1, -2)
-            if momentum is not None:
-                delta = delta + from_momentum[:, :, n] @ momentum.swapaxes(-1, -2)
+        delta = link.constant
+        if link.from_weights is not None:
+            delta = delta + link.from_weights @ weights.swapaxes(-1, -2)
+        if link.from_momentum is not None:
+            delta = delta + link.from_momentum @ momentum.swapaxes(-1, -2)
         deltas.append(delta)
         written = delta.swapaxes(-1, -2)
-        weights = co.weights[:, :, n, -1, None, None] * weights - written @ into_weights[:, :, n]
+        weights = link.last_weights * weights - written @ link.into_weights
         if momentum is not None:
             old_momentum.append(momentum)
-            weights = weights + co.momentum[:, :, n, -1, None, None] * momentum
-            momentum = co.momentum_keep[:, :, n, None, None] * momentum - written @ into_momentum[:, :, n]
-    reads = co.weights[..., None] * (q @ mx.stack(old_weights, axis=2).swapaxes(-1, -2))
+            weights = weights + link.last_momentum * momentum
+            momentum = link.momentum_keep * momentum - written @ link.into_momentum
+    reads = co.weights * (q @ mx.stack(old_weights, axis=2).swapaxes(-1, -2))
     if momentum is not None:
-        reads = reads + co.momentum[..., None] * (q @ mx.stack(old_momentum, axis=2).swapaxes(-1, -2))
-    scores = (q @ k.swapaxes(-1, -2)) * co.writes * co.step[..., None, :]
+        reads = reads + co.momentum * (q @ mx.stack(old_momentum, axis=2).swapaxes(-1, -2))
+    scores = (q @ k.swapaxes(-1, -2)) * co.writes * co.step.swapaxes(-1, -2)
     reads = reads - scores @ mx.stack(deltas, axis=2)
-    return reads.reshape(batch, heads, length, dim), weights, momentum
+    return reads.reshape(shape), weights, momentum
+
+
+class Link(NamedTuple):
+    """What one chunk needs when its turn in the chain comes; each (B, H, ...)."""
+
+    constant: mx.array
+    from_weights: mx.array | None
+    from_momentum: mx.array | None
+    into_weights: mx.array
+    into_momentum: mx.array | None
+    last_weights: mx.array
+    last_momentum: mx.array | None
+    momentum_keep: mx.array | None
+
+
+def _chain_inputs(
+    co: Coefficients,
+    k: mx.array,
+    from_weights: mx.array | None,
+    from_momentum: mx.array | None,
+    constant: mx.array,
+) -> list[Link]:
+    whole = Link(
+        constant,
+        from_weights,
+        from_momentum,
+        k * (co.last_writes * co.step),
+        None if co.momentum_writes is None else k * (co.momentum_writes * co.step),
+        co.last_weights,
+        co.last_momentum,
+        co.momentum_keep,
+    )
+    return unstack_fields(whole, 2)
 
 
 def _solve(
@@ -112,14 +139,14 @@ def _solve(
     if config.objective == "dot":
         return None, None, -v
     before = _row_before(co.writes, 0)
-    seen = _row_before(co.weights[..., None], 1)
-    factor = 2 * co.keep[..., None] if config.decay_first else 2
-    coupling = factor * before * (k @ k.swapaxes(-1, -2)) * co.step[..., None, :]
+    seen = _row_before(co.weights, 1)
+    factor = 2 * co.keep if config.decay_first and co.keep is not None else 2
+    coupling = factor * before * (k @ k.swapaxes(-1, -2)) * co.step.swapaxes(-1, -2)
     inverse = unit_triangular_inverse(coupling)
     from_weights = inverse @ (factor * seen * k)
     from_momentum = None
     if co.momentum is not None:
-        from_momentum = inverse @ (factor * _row_before(co.momentum[..., None], 0) * k)
+        from_momentum = inverse @ (factor * _row_before(co.momentum, 0) * k)
     return from_weights, from_momentum, inverse @ (-2 * v)
 
 

@@ -36,7 +36,6 @@ def pairwise_products(log_factors: mx.array) -> mx.array:
     after one hard gate.
     """
     size = log_factors.shape[-1]
-    strictly_lower = mx.tri(size, size, -1, dtype=mx.bool_)
-    logs = mx.cumsum(mx.where(strictly_lower, log_factors[..., :, None], 0), axis=-2)
-    lower = mx.tri(size, size, dtype=mx.bool_)
-    return mx.where(lower, mx.exp(mx.where(lower, logs, 0)), 0)
+    strictly_lower = mx.tri(size, size, -1, dtype=log_factors.dtype)
+    lower = mx.tri(size, size, dtype=log_factors.dtype)
+    return mx.exp(mx.cumsum(log_factors[..., :, None] * strictly_lower, axis=-2)) * lower

@@ -11,10 +11,11 @@ from titans_mlx.tasks.batch import Batch, Seed, as_rng, at_least, draw_distinct
 class MQARTask:
     """Pairs first, then every key once more among filler; the answer is asked for at the key and never read.
 
-    As in the authors' generator: keys are drawn without replacement from ids 1 ... ``vocab_size // 2 - 1``, values
-    without replacement from the upper half. After the pairs, slot ``s`` (of ``(length - 2 num_pairs) / 2`` slots, two
-    tokens each) is drawn with weight ``(s + 1) ** (power_a - 1)``, without replacement, so most queries come soon and
-    some late. All other tokens are filler, drawn from the whole vocabulary (a filler token may equal a key or value).
+    As in the authors' generator: keys are drawn without replacement from ids 1 ... ``vocab_size // 2 - 1``,
+    values without replacement from the upper half. The rest is slots of two tokens. Slot ``s = 0, 1, ...`` is
+    drawn with weight ``(s + 1) ** (power_a - 1)``, without replacement, and asks for a key at its first
+    token, so most queries come soon and some late. All other tokens are filler, drawn from the whole
+    vocabulary (a filler token may equal a key or value).
 
     An example, with filler left at 0: the pairs 8 -> 15 and 1 -> 14, then 8 is asked, then 1.
 

@@ -1,4 +1,4 @@
-"""Far-pointer retrieval: pairs written early, filler, then a key; the answer is the value it was paired with."""
+"""Far-pointer retrieval: pairs written early, filler, then a key; the answer is the value of its pair."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -26,13 +26,15 @@ class Context(NamedTuple):
 class RecallTask:
     """Recall over a distance.
 
-    A sequence is ``context | filler | queries``. The context is ``num_pairs`` pairs ``key value``, the keys distinct
-    within a row, the values drawn with replacement. Filler words are drawn uniformly. The queries are ``num_queries``
-    of the stored keys in random order, each followed by its value, and the model is asked at each of these keys.
+    A sequence is ``context | filler | queries``. The context is ``num_pairs`` pairs ``key value``, the keys
+    distinct within a row, the values drawn with replacement. Filler words are drawn uniformly. The queries
+    are ``num_queries`` of the stored keys in random order, each followed by its value, and the model is
+    asked at each of these keys.
 
-    The *distance* of a sequence is the number of filler words between the last token of the context (the last pair's
-    value) and the first query key; nothing else is called distance. ``length``, the number of tokens read, is
-    ``context_length + distance + 2 num_queries - 1``: the last query's value is a target, never read.
+    The *distance* of a sequence is the number of filler words between the last token of the context (the
+    last pair's value) and the first query key; nothing else is called distance. ``length``, the number of
+    tokens read, is ``context_length + distance + 2 num_queries - 1``: the last query's value is a target,
+    never read.
 
     Token ids are keys, then values, then filler words, each group contiguous from id 0.
 
@@ -64,18 +66,13 @@ class RecallTask:
     noise: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("num_pairs", 1),
-            ("num_values", 2),
-            ("num_filler", 1),
-            ("num_queries", 1),
-            ("noise", 0),
-        ):
-            at_least(name, getattr(self, name), least)
-        at_least("num_keys", self.num_keys, 1)
+        for name in ("num_keys", "num_filler", "num_pairs", "num_queries"):
+            at_least(name, getattr(self, name), 1)
+        at_least("num_values", self.num_values, 2)
+        at_least("noise", self.noise, 0)
         if self.num_keys < self.num_pairs:
             raise ValueError(
-                f"num_keys must be at least num_pairs={self.num_pairs} (keys are distinct), got {self.num_keys}"
+                f"num_keys must be at least num_pairs={self.num_pairs} (distinct keys), got {self.num_keys}"
             )
         if self.num_queries > self.num_pairs:
             raise ValueError(
@@ -89,7 +86,7 @@ class RecallTask:
 
     @property
     def chance(self) -> float:
-        """Accuracy of a guess among all values. Knowing the stored values, but not whose they are, gives more."""
+        """Accuracy of a guess among all values; one among the stored values only is right more often."""
         return 1 / self.num_values
 
     @property

@@ -23,4 +23,5 @@ __all__ = [
     "provenance",
     "save_checkpoint",
     "source_hash",
+    "train",
 ]

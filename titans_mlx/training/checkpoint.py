@@ -39,11 +39,13 @@ def save_checkpoint(path: Path | str, model: nn.Module, optimizer: optim.Optimiz
 def load_checkpoint(path: Path | str, model: nn.Module, optimizer: optim.Optimizer) -> int:
     """Restore what :func:`save_checkpoint` stored, in place, and return the step.
 
-    Every name, shape and dtype is compared first; on any error model, optimiser and random state are as before.
+    Every name, shape and dtype is compared first; on any error model, optimiser and random state are as
+    before.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is damaged or no checkpoint, or does not fit the model (the message names the parameter).
+        ValueError: the file is damaged or no checkpoint, or does not fit the model (the message names the
+            parameter).
     """
     arrays, step = _read(Path(path))
     _check(path, _MODEL, _named(_MODEL, model.parameters()), arrays)

@@ -26,7 +26,8 @@ class TrainConfig:
         log_every: steps between records of loss and rate; the last step is always recorded.
         eval_every: steps between evaluations; 0: only after the last.
         checkpoint_every: steps between checkpoints; 0: only before the first and after the last.
-        compile: compile the step. Each new batch shape is traced anew, which can take long for unrolled graphs.
+        compile: compile the step. Each new batch shape is traced anew, which can take long for unrolled
+            graphs.
     """
 
     steps: int
@@ -46,8 +47,10 @@ class TrainConfig:
     compile: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.no_decay, str):
-            raise ValueError(f"no_decay must be a sequence of patterns, got the string {self.no_decay!r}")
+        if isinstance(self.no_decay, str) or not all(isinstance(pattern, str) for pattern in self.no_decay):
+            raise ValueError(f"no_decay must be a sequence of patterns, got {self.no_decay!r}")
+        if not isinstance(self.compile, bool):
+            raise ValueError(f"compile must be True or False, got {self.compile!r}")
         for name in ("betas", "no_decay"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("seed", 0)):

@@ -14,7 +14,8 @@ TEMPORARY = ".tmp-"
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well, its file takes the place of ``path``.
 
-    File and folder are flushed to the disk, so that neither SIGKILL nor a power cut leaves half a file under the name.
+    File and folder are flushed to the disk, so that neither SIGKILL nor a power cut leaves half a file
+    under the name.
     """
     temporary = path.with_name(TEMPORARY + path.name)
     try:

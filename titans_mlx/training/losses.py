@@ -20,7 +20,8 @@ def masked_cross_entropy(logits: mx.array, targets: mx.array, mask: mx.array) ->
     """
     if logits.ndim != 3 or not logits.shape[:2] == targets.shape == mask.shape:
         raise ValueError(
-            f"logits must be (B, T, vocab) with targets and mask (B, T), got {logits.shape}, {targets.shape}, {mask.shape}"
+            f"logits must be (B, T, vocab), targets and mask (B, T), "
+            f"got {logits.shape}, {targets.shape} and {mask.shape}"
         )
     count = mask.sum()
     losses = nn.losses.cross_entropy(logits.astype(mx.float32), targets)

@@ -15,8 +15,9 @@ from titans_mlx.training.config import TrainConfig
 def learning_rate(config: TrainConfig) -> Callable[[mx.array], mx.array]:
     """The rate as a function of how many updates have been made, which is what MLX's optimisers ask for.
 
-    Step ``s = updates + 1`` of warm-up ``w`` and ``n`` steps in all uses ``peak * s / w`` while ``s <= w``, then
-    ``peak * (m + (1 - m) (1 + cos(pi (s - w) / (n - w))) / 2)`` with ``m = min_lr_ratio``, so ``m * peak`` at ``s = n``.
+    Step ``s = updates + 1`` of warm-up ``w`` and ``n`` steps in all uses ``peak * s / w`` while ``s <= w``,
+    then ``peak * (m + (1 - m) (1 + cos(pi (s - w) / (n - w))) / 2)`` with ``m = min_lr_ratio``, so
+    ``m * peak`` at ``s = n``.
     """
     floor, span = config.min_lr_ratio, max(config.steps - config.warmup, 1)
 

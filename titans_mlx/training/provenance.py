@@ -19,8 +19,9 @@ def provenance() -> dict[str, Any]:
     """A JSON-serialisable record of the code and the machine, now.
 
     Returns:
-        ``commit`` (None outside a git repository that tracks the package) and ``dirty`` (the package's files differ
-        from it), ``source_hash``, ``versions``, ``platform``, ``machine``, ``processor``, ``cores``, ``started`` (UTC).
+        ``commit`` (None outside a git repository that tracks the package) and ``dirty`` (the package's
+        files differ from it), ``source_hash``, ``versions``, ``platform``, ``machine``, ``processor``,
+        ``cores``, ``started`` (UTC).
     """
     commit, dirty = _git_state()
     return {
@@ -37,7 +38,7 @@ def provenance() -> dict[str, Any]:
 
 
 def source_hash(folder: Path = PACKAGE) -> str:
-    """SHA-256 over the names and contents of all Python files below ``folder``, in the order of their names."""
+    """SHA-256 over names and contents of all Python files below ``folder``, in the order of their names."""
     digest = hashlib.sha256()
     for name, path in sorted((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.py")):
         content = path.read_bytes()

@@ -20,16 +20,16 @@ KEEP = 2
 
 
 class RunFolder:
-    """``config.json``, ``metrics.jsonl``, ``provenance.json`` and the last two ``checkpoints/step-*.safetensors``.
+    """``config.json``, ``metrics.jsonl``, ``provenance.json`` and the last two of ``checkpoints/``.
 
-    One process writes at a time. ``metrics.jsonl`` grows line by line, everything else is replaced whole, so a process
-    killed at any moment leaves a folder that can be resumed: records later than the last checkpoint are dropped and
-    made again.
+    One process writes at a time. ``metrics.jsonl`` grows line by line, everything else is replaced whole,
+    so a process killed at any moment leaves a folder that can be resumed: records later than the last
+    checkpoint are dropped and made again.
 
     Args:
         path: the folder; made when the run begins.
-        settings: what else defines the run (model, task, ...): JSON values or dataclasses, stored in ``config.json``
-            beside ``train`` and compared when the run is resumed.
+        settings: what else defines the run (model, task, ...): JSON values or dataclasses, stored in
+            ``config.json`` beside ``train`` and compared when the run is resumed.
 
     Raises:
         ValueError: ``settings`` has a key ``train``.
@@ -60,7 +60,8 @@ class RunFolder:
         """Store the configuration, or compare it with the stored one, and note where this session runs.
 
         Raises:
-            ValueError: the folder belongs to a run with another configuration; the message names the first difference.
+            ValueError: the folder belongs to a run with another configuration; the message names the first
+                difference.
         """
         given = json.loads(
             json.dumps({"train": config, **self.settings}, default=_dataclass_dict, allow_nan=False)
@@ -93,7 +94,7 @@ class RunFolder:
             return []
         whole, _, _ = self.metrics_path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
         records = []
-        for number, line in enumerate(whole.splitlines(), start=1):
+        for number, line in enumerate(whole.split("\n") if whole else [], start=1):
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
@@ -105,7 +106,7 @@ class RunFolder:
         return sorted((self.path / "checkpoints").glob("step-*.safetensors"))
 
     def save(self, model: nn.Module, optimizer: optim.Optimizer, step: int, seconds: float) -> Path:
-        """Write the checkpoint of ``step``, then drop all but the newest two; note the seconds trained so far."""
+        """Write the checkpoint of ``step``, drop all but the newest two, note the seconds trained so far."""
         self._flush_metrics()
         path = self.path / "checkpoints" / f"step-{step:08d}.safetensors"
         save_checkpoint(path, model, optimizer, step)

@@ -1,4 +1,4 @@
-"""The training loop: a compiled step, records, evaluations, checkpoints, and an early stop when the loss is lost."""
+"""The training loop: a compiled step, records, evaluations, checkpoints, and a stop on a loss not finite."""
 
 import math
 import time
@@ -92,13 +92,15 @@ def train(
 ) -> TrainResult:
     """Train ``model`` in place, resuming where ``run`` has a checkpoint.
 
-    MLX's random state of this thread is seeded from ``config.seed`` and stored in every checkpoint. If ``batches`` is
-    a pure function of the step, a killed and resumed run gives the same numbers as one never killed.
+    MLX's random state of this thread is seeded from ``config.seed`` and stored in every checkpoint. If
+    ``batches`` is a pure function of the step, a killed and resumed run gives the same numbers as one never
+    killed.
 
     Args:
-        model: its trainable parameters are updated; it is in training mode during steps, in evaluation mode for
-            ``evaluate``, and left in the mode it came in.
-        loss_fn: ``loss_fn(model, *batch)`` gives a scalar, or a scalar and a dict of scalar metrics to record.
+        model: its trainable parameters are updated; it is in training mode during steps, in evaluation mode
+            for ``evaluate``, and left in the mode it came in.
+        loss_fn: ``loss_fn(model, *batch)`` gives a scalar, or a scalar and a dict of scalar metrics to
+            record.
         batches: step (1 ... ``config.steps``) -> tuple of arrays.
         config: the options.
         run: folder for records and checkpoints; None keeps all in memory.
@@ -229,7 +231,7 @@ def _due(step: int, every: int, last: int) -> bool:
 def _arrays(batch: Any, step: int) -> list[mx.array]:
     if not isinstance(batch, tuple | list):
         raise ValueError(f"batches must give a tuple of arrays, got {type(batch).__name__} at step {step}")
-    return [mx.array(array) for array in batch]
+    return [array if isinstance(array, mx.array) else mx.array(array) for array in batch]
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,77 @@
+"""Small models that the tests share: every variant, with the online matrix memory and with the deep one."""
+
+from typing import Any
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+
+from titans_mlx import MemoryConfig, Titans, TitansConfig
+from titans_mlx.memory import recipes
+
+VOCAB = 16
+SEGMENT, WINDOW = 20, 12
+SMALL: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "dim": 16,
+    "num_layers": 2,
+    "num_heads": 2,
+    "segment_size": SEGMENT,
+    "window_size": WINDOW,
+    "num_persistent": 3,
+}
+
+TITANS = ("lmm", "mac", "mag", "mal")
+MEMORIES: dict[str, MemoryConfig] = {"online": recipes.titans_matrix(), "deep": recipes.titans()}
+WITH_MEMORY = (*(f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES), "retnet")
+EVERY = (*WITH_MEMORY, "transformer", "sliding_window")
+
+
+def config(name: str, **changes: Any) -> TitansConfig:
+    """The configuration of one of ``EVERY``; ``changes`` replace fields of :class:`TitansConfig`."""
+    fields = {**SMALL, **changes}
+    variant, _, memory = name.partition("-")
+    if memory:
+        fields.setdefault("memory", MEMORIES[memory])
+    if name == "retnet":
+        variant = "lmm"
+        fields.setdefault("memory", recipes.retnet(fields["num_heads"]))
+    return TitansConfig(variant=variant, **fields)
+
+
+def build(name: str, **changes: Any) -> Titans:
+    """A model of one of ``EVERY``, from the random numbers of the moment."""
+    return Titans(config(name, **changes))
+
+
+def uniform(batch: int, length: int, vocab: int = VOCAB) -> mx.array:
+    """Uniform random ids (batch, length)."""
+    return mx.random.randint(0, vocab, (batch, length))
+
+
+def largest(x: mx.array) -> float:
+    """The largest magnitude in ``x``."""
+    return mx.abs(x).max().item()
+
+
+def distance(a: mx.array, b: mx.array) -> float:
+    """Largest difference of two arrays, relative to their largest magnitude where that is above 1."""
+    assert a.shape == b.shape and a.dtype == b.dtype
+    return largest(a - b) / max(1.0, largest(a))
+
+
+def tree_distance(a: Any, b: Any) -> float:
+    """The largest :func:`distance` between the arrays of two trees whose other leaves are equal."""
+    left, right = dict(tree_flatten(a)), dict(tree_flatten(b))
+    assert left.keys() == right.keys()
+    worst = 0.0
+    for name, leaf in left.items():
+        if isinstance(leaf, mx.array):
+            worst = max(worst, distance(leaf, right[name]))
+        else:
+            assert leaf == right[name], name
+    return worst
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes of every array in a tree, such as a cache."""
+    return sum(leaf.nbytes for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array))
