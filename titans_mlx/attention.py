@@ -15,6 +15,8 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence
+from titans_mlx.config import ConvBirth
+from titans_mlx.convolution import qkv_convolutions
 
 
 class AttentionState(NamedTuple):
@@ -24,11 +26,13 @@ class AttentionState(NamedTuple):
         keys: (B, H, S, d), rotated. ``S = offset`` in full attention, ``min(offset, window - 1)`` in sliding.
         values: (B, H, S, d).
         offset: tokens seen.
+        tails: last inputs of the q, k and v convolutions, each (B, conv_size - 1, dim); or ().
     """
 
     keys: mx.array
     values: mx.array
     offset: int
+    tails: tuple[mx.array, ...] = ()
 
 
 class SegmentState(NamedTuple):
@@ -74,12 +78,23 @@ class Attention(nn.Module):
         dim: width of input and output.
         num_heads: heads; must divide ``dim``.
         rope_base: base of the rotary positions, or None for no positions (NoPE).
+        conv_size: taps of a short causal convolution on queries, keys and values, as the memory has; 0: none.
+            MAC's segment attention has none.
+        conv_birth: of its taps.
 
     Raises:
         ValueError: ``num_heads`` does not divide ``dim``, or the head width is odd under rotary positions.
     """
 
-    def __init__(self, dim: int, num_heads: int, *, rope_base: float | None = 10_000.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        rope_base: float | None = 10_000.0,
+        conv_size: int = 0,
+        conv_birth: ConvBirth = "uniform",
+    ) -> None:
         super().__init__()
         check_count("dim", dim)
         check_count("num_heads", num_heads)
@@ -88,9 +103,7 @@ class Attention(nn.Module):
         if rope_base is not None:
             check_positive("rope_base", rope_base)
             if dim // num_heads % 2:
-                raise ValueError(
-                    f"dim / num_heads must be even for rotary positions, got {dim} / {num_heads}"
-                )
+                raise ValueError(f"dim / num_heads must be even for rotary positions, got {dim} / {num_heads}")
         self.dim = dim
         self.num_heads = num_heads
         self.rope_base = rope_base
@@ -98,6 +111,9 @@ class Attention(nn.Module):
         self.k_proj = nn.Linear(dim, dim, bias=False)
         self.v_proj = nn.Linear(dim, dim, bias=False)
         self.o_proj = nn.Linear(dim, dim, bias=False)
+        self.conv_size = conv_size
+        if conv_size:
+            self.q_conv, self.k_conv, self.v_conv = qkv_convolutions(dim, conv_size, conv_birth)
 
     def full(
         self, x: mx.array, state: AttentionState | None = None, *, persistent: mx.array | None = None
@@ -117,9 +133,9 @@ class Attention(nn.Module):
                 or batch.
         """
         prefix = self._prefix(x, persistent)
-        q, keys, values = self._project(x, state)
+        q, keys, values, tails = self._project(x, state)
         y = _attend(q, keys, values, prefix, "causal")
-        return self._merge(y), AttentionState(keys, values, _offset(state) + x.shape[1])
+        return self._merge(y), AttentionState(keys, values, _offset(state) + x.shape[1], tails)
 
     def sliding(
         self,
@@ -146,10 +162,10 @@ class Attention(nn.Module):
         """
         check_count("window", window)
         prefix = self._prefix(x, persistent)
-        q, keys, values = self._project(x, state, reach=window - 1)
+        q, keys, values, tails = self._project(x, state, reach=window - 1)
         y = _attend_window(q, keys, values, prefix, window)
         kept = (_last(keys, window - 1), _last(values, window - 1))
-        return self._merge(y), AttentionState(*kept, _offset(state) + x.shape[1])
+        return self._merge(y), AttentionState(*kept, _offset(state) + x.shape[1], tails)
 
     def segment(
         self,
@@ -202,13 +218,25 @@ class Attention(nn.Module):
 
     def _project(
         self, x: mx.array, state: AttentionState | None, reach: int | None = None
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        """Queries of x, and keys and values of the cache followed by x."""
+    ) -> tuple[mx.array, mx.array, mx.array, tuple[mx.array, ...]]:
+        """Queries of x, keys and values of the cache followed by x, and the new tails of the convolutions."""
         self._check_state(state, AttentionState, x.shape[0], reach)
-        keys, values = self._keys_values(x, _offset(state))
+        streams, tails = self._convolve([self.q_proj(x), self.k_proj(x), self.v_proj(x)], state)
+        q, keys, values = (self._split(stream) for stream in streams)
+        q, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
         if state is not None:
             keys, values = _join(state.keys, keys), _join(state.values, values)
-        return self._queries(x, _offset(state)), keys, values
+        return q, keys, values, tails
+
+    def _convolve(
+        self, streams: list[mx.array], state: AttentionState | None
+    ) -> tuple[list[mx.array], tuple[mx.array, ...]]:
+        if not self.conv_size:
+            return streams, ()
+        convs = (self.q_conv, self.k_conv, self.v_conv)
+        tails = [conv.birth_tail(len(streams[0])) for conv in convs] if state is None else state.tails
+        pairs = [conv(x, tail) for conv, x, tail in zip(convs, streams, tails, strict=True)]
+        return [y for y, _ in pairs], tuple(tail for _, tail in pairs)
 
     def _queries(self, x: mx.array, offset: int) -> mx.array:
         return rotary(self._split(self.q_proj(x)), offset, self.rope_base)
@@ -248,7 +276,12 @@ class Attention(nn.Module):
             raise ValueError(f"state must be {kind.__name__} or None, got {type(state).__name__}")
         cached = state.offset if reach is None else min(state.offset, reach)
         allowed = (batch, self.num_heads, cached, self.dim // self.num_heads)
-        for name, array in zip(kind._fields[:-1], state[:-1], strict=True):
+        if kind is AttentionState and len(state.tails) != (3 if self.conv_size else 0):
+            raise ValueError(
+                f"state.tails must be of a layer with conv_size = {self.conv_size}, got {len(state.tails)} tails"
+            )
+        for name in kind._fields[: kind._fields.index("offset")]:
+            array = getattr(state, name)
             if array.shape != allowed:
                 raise ValueError(
                     f"state.{name} must be (B, H, S, d) = {allowed} for the batch of x, this layer and "

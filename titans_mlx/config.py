@@ -24,8 +24,13 @@ def _at_least(name: str, value: Any, least: int) -> None:
 
 def _between(name: str, value: Any, low: float, high: float) -> None:
     """Open interval: a gate born at its limit has no gradient."""
-    if not isinstance(value, int | float) or not low < value < high:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
         raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value!r}")
+
+
+def _switch(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 class _Config:
@@ -105,7 +110,8 @@ class MemoryConfig(_Config):
         for name in ("residual", "norm"):
             if getattr(self, name) == "auto":
                 set_field(self, name, self.depth >= 2)
-            _choose(name, getattr(self, name), (True, False))
+        for name in ("residual", "norm", "normalized_step", "decay_first", "qk_norm"):
+            _switch(name, getattr(self, name))
         if self.write_bound == "auto":
             set_field(self, "write_bound", 1.0 if self.update == "anchored" else None)
         if self.write_bound is not None:
@@ -148,7 +154,7 @@ class MemoryConfig(_Config):
                 )
         elif self.decay_first:
             raise ValueError("decay_first must be False with update='anchored': the error is taken at the anchor")
-        if self.depth == 1 and self.conv_birth == "shift" and self.conv_size == 1:
+        if self.conv_birth == "shift" and self.conv_size == 1:
             raise ValueError("conv_size must be 0 or >= 2 with conv_birth='shift', got 1")
         if self.normalized_step and self.momentum == "none":
             raise ValueError("normalized_step must be False with momentum='none': there is no eta to scale by")
@@ -170,6 +176,9 @@ class TitansConfig(_Config):
         window_size: span of sliding attention, in tokens, the token itself included.
         num_persistent: learned input-independent tokens per block (eq. 19).
         rope_base: base of the rotary positions; None: no positions.
+        attention_conv_size: taps of a short convolution on attention's queries, keys and values, as the memory has
+            (baselines, MAG, MAL; not MAC); 0: none, as in the paper.
+        attention_conv_birth: of its taps, as ``MemoryConfig.conv_birth``.
         tie_embeddings: output weights are the embedding's.
         norm_eps: epsilon of the RMS norms.
         memory: the memory's own configuration; ignored by the two attention-only variants.
@@ -185,6 +194,8 @@ class TitansConfig(_Config):
     window_size: int = 64
     num_persistent: int = 4
     rope_base: float | None = 10_000.0
+    attention_conv_size: int = 0
+    attention_conv_birth: ConvBirth = "uniform"
     tie_embeddings: bool = False
     norm_eps: float = 1e-5
     memory: MemoryConfig = field(default_factory=MemoryConfig)
@@ -192,10 +203,15 @@ class TitansConfig(_Config):
     def __post_init__(self) -> None:
         if isinstance(self.memory, dict):
             object.__setattr__(self, "memory", MemoryConfig.from_dict(self.memory))
+        if not isinstance(self.memory, MemoryConfig):
+            raise ValueError(f"memory must be a MemoryConfig or a dict of its fields, got {self.memory!r}")
         _choose("variant", self.variant, get_args(Variant))
+        _switch("tie_embeddings", self.tie_embeddings)
         for name in ("vocab_size", "dim", "num_layers", "num_heads", "segment_size", "window_size"):
             _at_least(name, getattr(self, name), 1)
-        _at_least("num_persistent", self.num_persistent, 0)
+        for name in ("num_persistent", "attention_conv_size"):
+            _at_least(name, getattr(self, name), 0)
+        _choose("attention_conv_birth", self.attention_conv_birth, get_args(ConvBirth))
         if self.mlp_hidden is None:
             object.__setattr__(self, "mlp_hidden", 8 * math.ceil(self.dim / 3))
         _at_least("mlp_hidden", self.mlp_hidden, 0)

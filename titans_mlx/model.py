@@ -6,9 +6,10 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_count, check_rank, is_traced
+from titans_mlx._check import check_rank, is_traced
 from titans_mlx.blocks import BLOCKS
 from titans_mlx.config import TitansConfig
+from titans_mlx.memory import Observer
 
 Cache = list[Any]
 """One block state per layer, None before the first token. Calls replace its entries; the states are values."""
@@ -55,12 +56,15 @@ class Titans(nn.Module):
             self._check_cache(cache, tokens.shape[0])
         return self.logits(self.hidden(tokens, cache))
 
-    def hidden(self, tokens: mx.array, cache: Cache | None = None) -> mx.array:
-        """The normalised output of the last block, (B, T, dim); arguments as for a call, unchecked."""
+    def hidden(self, tokens: mx.array, cache: Cache | None = None, observe: Observer | None = None) -> mx.array:
+        """The normalised output of the last block, (B, T, dim); arguments as for a call, unchecked.
+
+        ``observe`` is shown every write of every memory, layer by layer.
+        """
         x = self.embedding(tokens)
         states = self.make_cache() if cache is None else list(cache)
         for index, layer in enumerate(self.layers):
-            x, states[index] = layer(x, states[index])
+            x, states[index] = layer(x, states[index], observe)
         if cache is not None:
             cache[:] = states
         return self.norm(x)

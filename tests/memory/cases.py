@@ -55,13 +55,14 @@ def make_case(
     position: int = 0,
     centre: tuple[float, float, float] = (-2.0, 0.0, 0.0),
     spread: float = 1.0,
+    config: MemoryConfig | None = None,
     **fields: Any,
 ) -> Case:
     """A random case: weights, momentum and an anchor unlike the weights, unit keys, gates around ``centre``.
 
-    ``centre``: mean logits of decay, momentum and step. Further keywords are fields of the config.
+    ``centre``: mean logits of decay, momentum and step. Fields of a config may stand for the config.
     """
-    config = MemoryConfig(**{"expansion": 2, **fields})
+    config = config or MemoryConfig(**{"expansion": 2, **fields})
 
     def normal(*shape: int, scale: float = 1.0) -> mx.array:
         return (mx.random.normal(shape) * scale).astype(dtype)

@@ -3,10 +3,9 @@
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx.blocks.feedforward import FeedForward
-from titans_mlx.blocks.persistent import persistent_tokens
+from titans_mlx.blocks.parts import FeedForward, persistent_tokens
 from titans_mlx.config import TitansConfig
-from titans_mlx.memory import MemoryState, NeuralMemory
+from titans_mlx.memory import MemoryState, NeuralMemory, Observer
 
 
 class LMMBlock(nn.Module):
@@ -19,10 +18,12 @@ class LMMBlock(nn.Module):
         self.memory = NeuralMemory(config.dim, config.num_heads, config.memory)
         self.mlp = FeedForward(config)
 
-    def __call__(self, x: mx.array, state: MemoryState | None = None) -> tuple[mx.array, MemoryState]:
+    def __call__(
+        self, x: mx.array, state: MemoryState | None = None, observe: Observer | None = None
+    ) -> tuple[mx.array, MemoryState]:
         """x (B, T, dim) and the state so far (None: at birth) -> (B, T, dim) and the state after x."""
         state = state or self.memory.init_state(x.shape[0], self.persistent)
-        y, state = self.memory.mix(self.norm(x), state)
+        y, state = self.memory.mix(self.norm(x), state, observe)
         return self.mlp(x + y), state
 
     def check_state(self, state: MemoryState, batch_size: int, name: str) -> None:

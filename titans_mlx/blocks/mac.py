@@ -16,11 +16,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from titans_mlx._check import check_type
+from titans_mlx._cpu import silu
 from titans_mlx.attention import Attention, SegmentState
-from titans_mlx.blocks.feedforward import FeedForward
-from titans_mlx.blocks.persistent import persistent_tokens
+from titans_mlx.blocks.parts import FeedForward, persistent_tokens
 from titans_mlx.config import TitansConfig
-from titans_mlx.memory import MemoryState, NeuralMemory
+from titans_mlx.memory import MemoryState, NeuralMemory, Observer
 
 
 class MACState(NamedTuple):
@@ -66,7 +66,9 @@ class MACBlock(nn.Module):
         tail = memory.tails[0] if memory.tails else None
         return MACState(memory, memory.weights, tail, None, 0)
 
-    def __call__(self, x: mx.array, state: MACState | None = None) -> tuple[mx.array, MACState]:
+    def __call__(
+        self, x: mx.array, state: MACState | None = None, observe: Observer | None = None
+    ) -> tuple[mx.array, MACState]:
         """x (B, T, dim) and the state so far (None: at birth) -> (B, T, dim) and the state after x."""
         state = state or self.init_state(x.shape[0])
         n = self.norm(x)
@@ -76,12 +78,14 @@ class MACBlock(nn.Module):
         cuts = list(range(first, x.shape[1], self.segment_size))
         outputs = []
         for piece, queries in zip(mx.split(n, cuts, axis=1), mx.split(q, cuts, axis=2), strict=True):
-            o, state = self._segment(piece, queries, state)
+            o, state = self._segment(piece, queries, state, observe)
             outputs.append(o)
         o = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
         return self.mlp(x + self.o_proj(o)), state
 
-    def _segment(self, n: mx.array, q: mx.array, state: MACState) -> tuple[mx.array, MACState]:
+    def _segment(
+        self, n: mx.array, q: mx.array, state: MACState, observe: Observer | None
+    ) -> tuple[mx.array, MACState]:
         """A piece of one segment: n (B, T, dim) normalised inputs, q (B, H, T, d) their queries."""
         if state.offset % self.segment_size == 0:
             state = state._replace(before=state.memory.weights, segment=None)
@@ -89,9 +93,9 @@ class MACBlock(nn.Module):
         y, segment = self.attention.segment(
             n, h, state.segment, segment_size=self.segment_size, persistent=self.persistent
         )
-        y = self.attention_norm(y)
-        reads, memory = self.memory.absorb(y, state.memory)
-        o = y * mx.sigmoid(self.read_norm(reads))
+        y = self.attention_norm(n + y)
+        reads, memory = self.memory.absorb(y, state.memory, observe=observe)
+        o = y * silu(self.read_norm(reads))
         return o, state._replace(memory=memory, segment=segment, offset=state.offset + n.shape[1])
 
     def check_state(self, state: MACState, batch_size: int, name: str) -> None:

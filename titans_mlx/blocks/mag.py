@@ -6,11 +6,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from titans_mlx._check import check_type
-from titans_mlx.attention import Attention, AttentionState
-from titans_mlx.blocks.feedforward import FeedForward
-from titans_mlx.blocks.persistent import persistent_tokens
+from titans_mlx._cpu import silu
+from titans_mlx.attention import AttentionState
+from titans_mlx.blocks.parts import FeedForward, make_attention, persistent_tokens
 from titans_mlx.config import TitansConfig
-from titans_mlx.memory import MemoryState, NeuralMemory
+from titans_mlx.memory import MemoryState, NeuralMemory, Observer
 
 
 class MAGState(NamedTuple):
@@ -31,22 +31,22 @@ class MAGBlock(nn.Module):
         self.window_size = config.window_size
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.persistent = persistent_tokens(config)
-        self.attention = Attention(config.dim, config.num_heads, rope_base=config.rope_base)
+        self.attention = make_attention(config)
         self.memory = NeuralMemory(config.dim, config.num_heads, config.memory, readout=False)
         self.attention_norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.memory_norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.o_proj = nn.Linear(config.dim, config.dim, bias=False)
         self.mlp = FeedForward(config)
 
-    def __call__(self, x: mx.array, state: MAGState | None = None) -> tuple[mx.array, MAGState]:
+    def __call__(
+        self, x: mx.array, state: MAGState | None = None, observe: Observer | None = None
+    ) -> tuple[mx.array, MAGState]:
         """x (B, T, dim) and the state so far (None: at birth) -> (B, T, dim) and the state after x."""
         state = state or MAGState(None, self.memory.init_state(x.shape[0], self.persistent))
         n = self.norm(x)
-        y, attention = self.attention.sliding(
-            n, state.attention, window=self.window_size, persistent=self.persistent
-        )
-        reads, memory = self.memory.absorb(n, state.memory)
-        gated = self.attention_norm(y) * nn.silu(self.memory_norm(reads))
+        y, attention = self.attention.sliding(n, state.attention, window=self.window_size, persistent=self.persistent)
+        reads, memory = self.memory.absorb(n, state.memory, observe=observe)
+        gated = self.attention_norm(y) * silu(self.memory_norm(reads))
         return self.mlp(x + self.o_proj(gated)), MAGState(attention, memory)
 
     def check_state(self, state: MAGState, batch_size: int, name: str) -> None:

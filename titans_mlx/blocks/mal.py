@@ -6,11 +6,11 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from titans_mlx._check import check_type
-from titans_mlx.attention import Attention, AttentionState
-from titans_mlx.blocks.feedforward import FeedForward
+from titans_mlx.attention import AttentionState
 from titans_mlx.blocks.lmm import LMMBlock
+from titans_mlx.blocks.parts import FeedForward, make_attention
 from titans_mlx.config import TitansConfig
-from titans_mlx.memory import MemoryState
+from titans_mlx.memory import MemoryState, Observer
 
 
 class MALState(NamedTuple):
@@ -31,13 +31,15 @@ class MALBlock(nn.Module):
         self.window_size = config.window_size
         self.memory_layer = LMMBlock(config)
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
-        self.attention = Attention(config.dim, config.num_heads, rope_base=config.rope_base)
+        self.attention = make_attention(config)
         self.mlp = FeedForward(config)
 
-    def __call__(self, x: mx.array, state: MALState | None = None) -> tuple[mx.array, MALState]:
+    def __call__(
+        self, x: mx.array, state: MALState | None = None, observe: Observer | None = None
+    ) -> tuple[mx.array, MALState]:
         """x (B, T, dim) and the state so far (None: at birth) -> (B, T, dim) and the state after x."""
         state = state or MALState(None, None)
-        x, memory = self.memory_layer(x, state.memory)
+        x, memory = self.memory_layer(x, state.memory, observe)
         y, attention = self.attention.sliding(self.norm(x), state.attention, window=self.window_size)
         return self.mlp(x + y), MALState(memory, attention)
 

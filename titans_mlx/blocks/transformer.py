@@ -4,10 +4,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from titans_mlx._check import check_type
-from titans_mlx.attention import Attention, AttentionState
-from titans_mlx.blocks.feedforward import FeedForward
-from titans_mlx.blocks.persistent import persistent_tokens
+from titans_mlx.attention import AttentionState
+from titans_mlx.blocks.parts import FeedForward, make_attention, persistent_tokens
 from titans_mlx.config import TitansConfig
+from titans_mlx.memory import Observer
 
 
 class TransformerBlock(nn.Module):
@@ -18,10 +18,12 @@ class TransformerBlock(nn.Module):
         self.window_size = config.window_size if config.variant == "sliding_window" else None
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.persistent = persistent_tokens(config)
-        self.attention = Attention(config.dim, config.num_heads, rope_base=config.rope_base)
+        self.attention = make_attention(config)
         self.mlp = FeedForward(config)
 
-    def __call__(self, x: mx.array, state: AttentionState | None = None) -> tuple[mx.array, AttentionState]:
+    def __call__(
+        self, x: mx.array, state: AttentionState | None = None, observe: Observer | None = None
+    ) -> tuple[mx.array, AttentionState]:
         """x (B, T, dim) and the state so far (None: at birth) -> (B, T, dim) and the state after x."""
         n = self.norm(x)
         if self.window_size is None:

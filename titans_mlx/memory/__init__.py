@@ -19,7 +19,7 @@ Axes: B rows, T tokens, H heads, L memory layers, d head width, b slots of a chu
 ``recurrent`` is the definition; ``chunked`` and ``online`` are fast forms that equal it.
 """
 
-from titans_mlx.memory.layer import NeuralMemory
+from titans_mlx.memory.layer import NeuralMemory, Observer
 from titans_mlx.memory.state import MemoryState
 
-__all__ = ["MemoryState", "NeuralMemory"]
+__all__ = ["MemoryState", "NeuralMemory", "Observer"]

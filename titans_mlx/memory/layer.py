@@ -1,16 +1,18 @@
 """NeuralMemory: projections, convolutions, gates and read-out around the memory."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_count, check_finite, check_sequence, check_type
+from titans_mlx._check import check_count, check_finite, check_rank, check_sequence, check_type
+from titans_mlx._cpu import silu
 from titans_mlx.config import MemoryConfig
+from titans_mlx.convolution import ShortConv, qkv_convolutions
 from titans_mlx.memory import structure
 from titans_mlx.memory.chunked import chunked, chunked_slots
-from titans_mlx.memory.convolution import ShortConv
 from titans_mlx.memory.learner import Gates, make_gates, mask_gates
 from titans_mlx.memory.online import online
 from titans_mlx.memory.retention import birth_logits
@@ -30,6 +32,11 @@ class Inputs(NamedTuple):
     gates: Gates
 
 
+Observer = Callable[["NeuralMemory", MemoryState, Inputs], None]
+"""Called by every write of a memory with the memory, its state before, and what it absorbs: for losses on the gates
+and for pictures of a memory at work."""
+
+
 class ReadOut(nn.Module):
     """Per-head RMS norm with a learned gain, gated by a linear layer (SiLU), then the output projection."""
 
@@ -43,7 +50,7 @@ class ReadOut(nn.Module):
         """x and reads (B, T, dim) -> (B, T, dim)."""
         heads = reads.reshape(*reads.shape[:-1], *self.gain.shape)
         heads = mx.fast.rms_norm(heads, None, READ_NORM_EPS) * self.gain
-        return self.o_proj(heads.reshape(reads.shape).astype(x.dtype) * nn.silu(self.gate_proj(x)))
+        return self.o_proj(heads.reshape(reads.shape).astype(x.dtype) * silu(self.gate_proj(x)))
 
 
 class NeuralMemory(nn.Module):
@@ -82,11 +89,7 @@ class NeuralMemory(nn.Module):
         self.dim, self.num_heads = dim, num_heads
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         if config.conv_size:
-            shift = config.conv_birth == "shift"
-            plain = "identity" if shift else config.conv_birth
-            self.q_conv = ShortConv(dim, config.conv_size, plain)
-            self.k_conv = ShortConv(dim, config.conv_size, "lag" if shift else plain)
-            self.v_conv = ShortConv(dim, config.conv_size, plain)
+            self.q_conv, self.k_conv, self.v_conv = qkv_convolutions(dim, config.conv_size, config.conv_birth)
         self._make_gates()
         self._make_weights()
         if readout:
@@ -124,9 +127,7 @@ class NeuralMemory(nn.Module):
             _, state = self.absorb(persistent[None])
             anchor = None if state.anchor is None else state.weights
             return state._replace(position=0, anchor=anchor).repeat(batch_size)
-        weights = tuple(
-            mx.broadcast_to(w.astype(mx.float32), (batch_size, *w.shape)) for w in self.initial_weights
-        )
+        weights = tuple(mx.broadcast_to(w.astype(mx.float32), (batch_size, *w.shape)) for w in self.initial_weights)
         return MemoryState(
             weights=weights,
             momentum=None if self.config.momentum == "none" else tuple(mx.zeros_like(w) for w in weights),
@@ -163,12 +164,13 @@ class NeuralMemory(nn.Module):
         """
         check_sequence("x", x, self.dim)
         check_finite("x", x)
-        if mask is not None and (mask.shape != x.shape[:2] or mask.dtype != mx.bool_):
-            raise ValueError(f"mask must be bool of shape {x.shape[:2]}, got {mask.dtype} of shape {mask.shape}")
         if state is not None:
             self.check_state(state, x.shape[0])
         if mask is None:
             return self.mix(x, state)
+        check_rank("mask", mask, 2, "(B, T)")
+        if mask.shape != x.shape[:2] or mask.dtype != mx.bool_:
+            raise ValueError(f"mask must be bool of shape {x.shape[:2]}, got {mask.dtype} of shape {mask.shape}")
         order = mx.argsort(mx.where(mask, 0, x.shape[1]) + mx.arange(x.shape[1]), axis=1)
         packed = mx.take_along_axis(x, order[:, :, None], axis=1)
         reads, state = self.absorb(packed, state, lengths=mask.sum(-1).astype(mx.int32))
@@ -187,20 +189,30 @@ class NeuralMemory(nn.Module):
         q, _ = self.query(x, state.tails[0] if state.tails else None)
         return self._out(x, self.retrieve(q, state.weights))
 
-    def mix(self, x: mx.array, state: MemoryState | None = None) -> tuple[mx.array, MemoryState]:
+    def mix(
+        self, x: mx.array, state: MemoryState | None = None, observe: Observer | None = None
+    ) -> tuple[mx.array, MemoryState]:
         """As a call, without its checks: for blocks, whose inputs were checked at the model's edge."""
-        reads, state = self.absorb(x, state)
+        reads, state = self.absorb(x, state, observe=observe)
         return self._out(x, reads), state
 
     def absorb(
-        self, x: mx.array, state: MemoryState | None = None, *, lengths: mx.array | None = None
+        self,
+        x: mx.array,
+        state: MemoryState | None = None,
+        *,
+        lengths: mx.array | None = None,
+        observe: Observer | None = None,
     ) -> tuple[mx.array, MemoryState]:
         """As a call, without its checks and without the read-out: reads are (B, T, dim) as the memory gave them.
 
-        ``lengths`` (B,) int: row r absorbs its first ``lengths[r]`` tokens only.
+        ``lengths`` (B,) int: row r absorbs its first ``lengths[r]`` tokens only. ``observe`` is shown the state before
+        and what is absorbed.
         """
         state = state if state is not None else self.init_state(x.shape[0])
         inputs, tails = self.project(x, state.tails, lengths)
+        if observe is not None:
+            observe(self, state, inputs)
         state = state._replace(tails=tails)
         unlike = lengths is not None or not isinstance(state.position, int)
         if unlike:
@@ -271,7 +283,7 @@ class NeuralMemory(nn.Module):
             raise ValueError(f"{name} must come from this configuration: shapes per row {wanted}, got {given}")
 
     def _out(self, x: mx.array, reads: mx.array) -> mx.array:
-        return self.readout(x, reads) if "readout" in self else reads.astype(x.dtype)
+        return (self.readout(x, reads) if "readout" in self else reads).astype(x.dtype)
 
     def _convs(self) -> list[ShortConv]:
         return [self.q_conv, self.k_conv, self.v_conv] if self.config.conv_size else []
@@ -282,7 +294,7 @@ class NeuralMemory(nn.Module):
         x = self[f"{name}_proj"](x)
         if self.config.conv_size:
             x, tail = self[f"{name}_conv"](x, tail, lengths)
-        x = nn.silu(x).astype(mx.float32)
+        x = silu(x).astype(mx.float32)
         return x.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2), tail
 
     def _normalise(self, x: mx.array) -> mx.array:

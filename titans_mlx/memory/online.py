@@ -73,7 +73,9 @@ def _chunks(
     """``count`` chunks of equal length: systems and right-hand sides for all at once, then the chain of weights."""
     shape = q.shape
     q, k, v = (x.reshape(*shape[:2], count, -1, shape[-1]) for x in (q, k, v))
-    (co,) = coefficients(gates.grid(count), None if real is None else real.reshape(-1, 1, 1, count, q.shape[3])).unstack(2)
+    (co,) = coefficients(
+        gates.grid(count), None if real is None else real.reshape(-1, 1, 1, count, q.shape[3])
+    ).unstack(2)
     from_weights, from_momentum, constant = _solve(config, co, k, v)
     chain = _chain_inputs(co, k, from_weights, from_momentum, constant)
     old_weights, old_momentum, deltas = [], [], []

@@ -22,7 +22,14 @@ def titans_matrix(**changes: Any) -> MemoryConfig:
 
 def ttt(**changes: Any) -> MemoryConfig:
     """TTT-Linear (Sun et al. 2024): ``f = x + LN(W x)``, mini-batch gradient steps, no momentum, no decay."""
-    choices = {"depth": 1, "residual": True, "norm": True, "decay": "none", "momentum": "none", "write_bound": None}
+    choices = {
+        "depth": 1,
+        "residual": True,
+        "norm": True,
+        "decay": "none",
+        "momentum": "none",
+        "write_bound": None,
+    }
     return MemoryConfig(**{**choices, **changes})
 
 

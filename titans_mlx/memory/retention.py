@@ -8,6 +8,7 @@ import math
 
 import mlx.core as mx
 
+from titans_mlx._cpu import exp
 from titans_mlx.config import MemoryConfig
 
 
@@ -26,7 +27,7 @@ def birth_logits(config: MemoryConfig, num_heads: int) -> list[float]:
 
 def prefix_products(log_factors: mx.array) -> mx.array:
     """``prod_{j<=t} exp(log_j)`` along the last axis, (..., b) -> (..., b)."""
-    return mx.exp(mx.cumsum(log_factors, axis=-1))
+    return exp(mx.cumsum(log_factors, axis=-1))
 
 
 def pairwise_products(log_factors: mx.array) -> mx.array:
@@ -38,4 +39,4 @@ def pairwise_products(log_factors: mx.array) -> mx.array:
     size = log_factors.shape[-1]
     strictly_lower = mx.tri(size, size, -1, dtype=log_factors.dtype)
     lower = mx.tri(size, size, dtype=log_factors.dtype)
-    return mx.exp(mx.cumsum(log_factors[..., :, None] * strictly_lower, axis=-2)) * lower
+    return exp(mx.cumsum(log_factors[..., :, None] * strictly_lower, axis=-2)) * lower

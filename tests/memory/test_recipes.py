@@ -1,0 +1,167 @@
+"""Each recipe is its published recurrence, written here in NumPy from the paper."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from titans_mlx.config import MemoryConfig
+from titans_mlx.memory import NeuralMemory, recipes
+
+from .cases import by_fast_form, make_case
+
+HEADS, WIDTH, TOKENS = 3, 5, 21
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def recurrence(case, step):
+    """``W_t = step(W_{t-1}, k_t, v_t, gates)``, read after the write, per row and head; ``g = 1 - alpha``."""
+    reads = np.empty(case.q.shape)
+    weights = np.array(case.state.weights[0])
+    keep, carry, theta = (None if g is None else np.array(g)[:, :, 0] for g in case.gates)
+    gates = {
+        "g": None if keep is None else np.exp(keep),
+        "eta": None if carry is None else np.exp(carry),
+        "theta": theta,
+    }
+    q, k, v = (np.array(x) for x in (case.q, case.k, case.v))
+    for row, head in np.ndindex(*reads.shape[:2]):
+        for t in range(reads.shape[2]):
+            now = {name: g[row, head, t] for name, g in gates.items() if g is not None}
+            weights[row, head] = step(weights[row, head], k[row, head, t], v[row, head, t], head=head, **now)
+            reads[row, head, t] = weights[row, head] @ q[row, head, t]
+    return reads, weights
+
+
+def linear_attention(w, k, v, **_):
+    return w + np.outer(v, k)
+
+
+def retnet(w, k, v, head, **_):
+    return (1 - 2.0 ** (-5 - head)) * w + np.outer(v, k)
+
+
+def deltanet(w, k, v, theta, **_):
+    beta = 2 * theta
+    return w @ (np.eye(len(k)) - beta * np.outer(k, k)) + beta * np.outer(v, k)
+
+
+def gated_deltanet(w, k, v, g, theta, **_):
+    beta = 2 * theta
+    return g * w @ (np.eye(len(k)) - beta * np.outer(k, k)) + beta * np.outer(v, k)
+
+
+def surprise_without_momentum(w, k, v, g, theta, **_):
+    return g * w - theta * 2 * np.outer(w @ k - v, k)
+
+
+PUBLISHED = {
+    "linear_attention": (recipes.linear_attention(), linear_attention),
+    "retnet": (recipes.retnet(HEADS), retnet),
+    "deltanet": (recipes.deltanet(), deltanet),
+    "gated_deltanet": (recipes.gated_deltanet(), gated_deltanet),
+    "titans_matrix, eq. 8 and 13": (recipes.titans_matrix(momentum="none"), surprise_without_momentum),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipe_equals_its_recurrence(name):
+    config, step = PUBLISHED[name]
+    case = make_case(config=config, heads=HEADS, width=WIDTH, tokens=TOKENS)
+    if name == "retnet":
+        # The config's logits pass through float32; the published decay is given exactly.
+        exact = mx.log(1 - mx.array([2.0 ** (-5 - head) for head in range(HEADS)], dtype=mx.float64))
+        decay = mx.log(mx.exp(-exact) - 1)[None, :, None, None]
+        case.logits["decay"] = mx.broadcast_to(decay, case.logits["decay"].shape)
+    reads, state = by_fast_form(case)
+    expected, weights = recurrence(case, step)
+    np.testing.assert_allclose(np.array(reads), expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(np.array(state.weights[0]), weights, rtol=0, atol=1e-10)
+
+
+def test_titans_matrix_is_equations_12_to_15():
+    case = make_case(config=recipes.titans_matrix(), batch=1, heads=1, width=WIDTH, tokens=TOKENS)
+    momentum = np.array(case.state.momentum[0])[0, 0]
+
+    def step(w, k, v, g, eta, theta, **_):
+        nonlocal momentum
+        momentum = eta * momentum - theta * 2 * np.outer(w @ k - v, k)
+        return g * w + momentum
+
+    reads, state = by_fast_form(case)
+    expected, weights = recurrence(case, step)
+    np.testing.assert_allclose(np.array(reads), expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(np.array(state.weights[0]), weights, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(np.array(state.momentum[0])[0, 0], momentum, rtol=0, atol=1e-10)
+
+
+def test_ttt_is_mini_batch_descent_on_a_normalised_linear_model():
+    """Sun et al. 2024: ``W_t = W_{t'} - theta sum_{t'<s<=t} grad l(W_{t'}; x_s)``, ``f = x + LN(W x)``."""
+    case = make_case(config=recipes.ttt(chunk_size=4), batch=1, heads=1, width=WIDTH, tokens=11)
+    gain, bias = (np.array(x)[0, 0] for x in case.norm)
+    q, k, v = (np.array(x)[0, 0] for x in (case.q, case.k, case.v))
+    theta = np.array(case.gates.step)[0, 0, 0]
+    weights = np.array(case.state.weights[0])[0, 0]
+    expected, anchor = np.empty_like(q), weights
+    for t in range(len(q)):
+        anchor = weights if t % 4 == 0 else anchor
+        weights = weights - theta[t] * ttt_gradient(anchor, k[t], v[t], gain, bias)
+        expected[t] = q[t] + layer_norm(weights @ q[t])[0] * gain + bias
+    reads, state = by_fast_form(case)
+    np.testing.assert_allclose(np.array(reads)[0, 0], expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(np.array(state.weights[0])[0, 0], weights, rtol=0, atol=1e-10)
+
+
+def layer_norm(z):
+    deviation = np.sqrt(z.var() + 1e-5)
+    return (z - z.mean()) / deviation, deviation
+
+
+def ttt_gradient(weights, k, v, gain, bias):
+    """Their fused backward of LayerNorm and squared error, with the factor 2 that they leave to the step."""
+    unit, deviation = layer_norm(weights @ k)
+    g = 2 * (k + unit * gain + bias - v) * gain
+    size = len(k)
+    return np.outer((size * g - g.sum() - unit * (g * unit).sum()) / (size * deviation), k)
+
+
+def test_retention_of_retnet_is_per_head_in_the_layer():
+    memory = NeuralMemory(8, 4, recipes.retnet(4))
+    keep = np.exp(np.array(memory.gates(mx.zeros((1, 2, 8))).log_keep))[0, :, 0, 0]
+    np.testing.assert_allclose(keep, [31 / 32, 63 / 64, 127 / 128, 255 / 256], rtol=1e-6)
+
+
+def test_titans_is_the_default():
+    assert recipes.titans() == MemoryConfig()
+    assert recipes.titans(depth=3).depth == 3
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        recipes.titans(),
+        recipes.titans_matrix(),
+        recipes.ttt(),
+        recipes.deltanet(),
+        recipes.gated_deltanet(),
+        recipes.linear_attention(),
+        recipes.retnet(2),
+    ],
+)
+def test_every_recipe_is_a_layer(config):
+    memory = NeuralMemory(8, 2, config)
+    x = mx.random.normal((2, 9, 8))
+    y, state = memory(x)
+    again, _ = memory(x[:, 4:], memory(x[:, :4])[1])
+    assert state.position == 9
+    assert mx.abs(y).max().item() > 0
+    assert mx.allclose(again, y[:, 4:], atol=1e-5)
+
+
+def test_a_recipe_takes_changes_and_refuses_what_does_not_fit():
+    assert recipes.deltanet(chunk_size=16).chunk_size == 16
+    assert recipes.retnet(3).decay_init == (1 / 32, 1 / 64, 1 / 128)
+    with pytest.raises(ValueError, match="depth=2"):
+        recipes.gated_deltanet(depth=2)
+    with pytest.raises(ValueError, match=r"one per head \(4\), got 2 numbers"):
+        NeuralMemory(8, 4, recipes.retnet(2))

@@ -1,0 +1,87 @@
+"""What a claim is: a sentence that can be wrong, and everything needed to find out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+Row = dict[str, Any]
+"""One line of a tidy table: JSON values by column name."""
+
+Profile = Literal["smoke", "quick", "full"]
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the share of the work that is behind, 0 to 1."""
+
+Status = Literal["reproduced", "reproduced in part", "not reproduced", "not run"]
+
+
+class Verdict(NamedTuple):
+    """What the evidence says.
+
+    Attributes:
+        status: by the claim's rule.
+        figure: the number it rests on, in one sentence.
+        scale: at what size it was found.
+    """
+
+    status: Status
+    figure: str
+    scale: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One independent piece of a claim's runs: a model trained and tested.
+
+    Attributes:
+        id: file name of its stored result; equal ids mean equal work.
+        settings: everything that defines it, JSON values.
+    """
+
+    id: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim, written before its runs are made.
+
+    Attributes:
+        id: file name and key of its results.
+        title: a few words.
+        statement: one sentence that can be wrong.
+        source: who says so, and where.
+        protocol: what is trained and measured.
+        refuted_by: what would show it false.
+        rule: how the verdict follows from the table.
+        jobs: the independent pieces of a profile.
+        run_job: does one piece and gives its rows of the tidy table.
+        judge: the rule as a function of the table.
+    """
+
+    id: str
+    title: str
+    statement: str
+    source: str
+    protocol: str
+    refuted_by: str
+    rule: str
+    jobs: Callable[[Profile], list[Job]]
+    run_job: Callable[[Job, Progress | None], list[Row]]
+    judge: Callable[[list[Row]], Verdict]
+
+    def run(self, profile: Profile, progress: Progress | None = None) -> list[Row]:
+        """Every job of a profile in turn, here and now; the tidy table.
+
+        Raises:
+            ValueError: if ``profile`` is unknown.
+        """
+        if profile not in get_args(Profile):
+            raise ValueError(f"profile must be one of {list(get_args(Profile))}, got {profile!r}")
+        jobs, rows = self.jobs(profile), []
+        for index, job in enumerate(jobs):
+            rows += self.run_job(job, _share(progress, index, len(jobs)))
+        return rows
+
+
+def _share(progress: Progress | None, index: int, count: int) -> Progress | None:
+    return None if progress is None else lambda what, done: progress(what, (index + done) / count)

@@ -1,0 +1,62 @@
+"""Training a model on recall at mixed lengths, with an equal number of tokens at every step."""
+
+from collections.abc import Callable, Sequence
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from titans_mlx.memory import MemoryState, NeuralMemory
+from titans_mlx.memory.layer import Inputs
+from titans_mlx.model import Titans
+from titans_mlx.tasks.recall import RecallTask
+
+TOKENS_PER_STEP = 4096
+TRAIN, VALIDATE = 0, 1
+"""First part of a batch's seed, so that no training batch is ever validated on."""
+
+
+def recall_batches(
+    task: RecallTask, lengths: Sequence[int], seed: int, tokens: int = TOKENS_PER_STEP
+) -> Callable[[int], tuple[np.ndarray, ...]]:
+    """Step -> (tokens, positions, answers): a length drawn uniformly from ``lengths``, ``tokens / length`` sequences."""
+
+    def batch(step: int) -> tuple[np.ndarray, ...]:
+        length = int(np.random.default_rng((TRAIN, seed, step)).choice(lengths))
+        drawn = task.sample(max(1, tokens // length), length, (TRAIN, seed, step, length))
+        return drawn.tokens, drawn.positions, drawn.answers
+
+    return batch
+
+
+def answer_loss(write_cost: float) -> Callable[..., tuple[mx.array, dict[str, mx.array]]]:
+    """Cross-entropy of the answers, plus ``write_cost`` times the sum over memories of their mean step size.
+
+    The write cost is not part of Titans. It asks a memory not to write what it need not.
+    """
+
+    def loss(
+        model: Titans, tokens: mx.array, positions: mx.array, answers: mx.array
+    ) -> tuple[mx.array, dict[str, mx.array]]:
+        steps: list[mx.array] = []
+
+        def observe(memory: NeuralMemory, state: MemoryState, inputs: Inputs) -> None:
+            steps.append(inputs.gates.step.mean())
+
+        hidden = model.hidden(tokens, observe=observe)
+        asked = mx.take_along_axis(hidden, positions[:, :, None], axis=1)
+        logits = model.logits(asked).astype(mx.float32)
+        entropy = nn.losses.cross_entropy(logits, answers, reduction="mean")
+        accuracy = (mx.argmax(logits, axis=-1) == answers).astype(mx.float32).mean()
+        cost = write_cost * sum(steps) if write_cost and steps else 0.0
+        return entropy + cost, {"accuracy": accuracy}
+
+    return loss
+
+
+def validation_accuracy(model: Titans, task: RecallTask, length: int, sequences: int, seed: int) -> float:
+    """Accuracy on fresh sequences of one length."""
+    batch = task.sample(sequences, length, (VALIDATE, seed, length))
+    hidden = model.hidden(mx.array(batch.tokens))
+    asked = mx.take_along_axis(hidden, mx.array(batch.positions)[:, :, None], axis=1)
+    return float(np.mean(np.array(mx.argmax(model.logits(asked), axis=-1)) == batch.answers))
