@@ -8,7 +8,6 @@ gives what one call gives. Full attention needs no mask array, the window's is a
 Shapes: B rows, T tokens of a call, S cached tokens, P persistent tokens, H heads, d head width.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -17,6 +16,7 @@ import mlx.nn as nn
 from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence
 from titans_mlx.config import ConvBirth
 from titans_mlx.convolution import qkv_convolutions
+from titans_mlx.softmax import Prefix, attend, attend_window, join, last, rotary, segment_mask, width
 
 
 class AttentionState(NamedTuple):
@@ -51,24 +51,6 @@ class SegmentState(NamedTuple):
     x_keys: mx.array
     x_values: mx.array
     offset: int
-
-
-class Prefix(NamedTuple):
-    """Keys and values (1, H, P, d) that every token sees."""
-
-    keys: mx.array
-    values: mx.array
-
-
-def rotary(x: mx.array, offset: int, base: float | None) -> mx.array:
-    """Rotate the pairs ``(x_i, x_{i + d/2})`` of x (B, H, T, d) by the angles ``(offset + t) base^(-2i/d)``.
-
-    Angles are float32 products: off by up to 0.004 rad at position 2^17, 0.03 rad at 2^20.
-    A ``base`` of None means no positions: x comes back as it is.
-    """
-    if base is None:
-        return x
-    return mx.fast.rope(x, x.shape[-1], traditional=False, base=base, scale=1.0, offset=offset)
 
 
 class Attention(nn.Module):
@@ -134,7 +116,7 @@ class Attention(nn.Module):
         """
         prefix = self._prefix(x, persistent)
         q, keys, values, tails = self._project(x, state)
-        y = _attend(q, keys, values, prefix, "causal")
+        y = attend(q, keys, values, prefix, "causal")
         return self._merge(y), AttentionState(keys, values, _offset(state) + x.shape[1], tails)
 
     def sliding(
@@ -163,8 +145,8 @@ class Attention(nn.Module):
         check_count("window", window)
         prefix = self._prefix(x, persistent)
         q, keys, values, tails = self._project(x, state, reach=window - 1)
-        y = _attend_window(q, keys, values, prefix, window)
-        kept = (_last(keys, window - 1), _last(values, window - 1))
+        y = attend_window(q, keys, values, prefix, window)
+        kept = (last(keys, window - 1), last(values, window - 1))
         return self._merge(y), AttentionState(*kept, _offset(state) + x.shape[1], tails)
 
     def segment(
@@ -210,10 +192,10 @@ class Attention(nn.Module):
             )
         cache = (*self._keys_values(h, start), *self._keys_values(x, start))
         if state is not None:
-            cache = tuple(_join(old, new) for old, new in zip(state[:-1], cache, strict=True))
+            cache = tuple(join(old, new) for old, new in zip(state[:-1], cache, strict=True))
         h_keys, h_values, x_keys, x_values = cache
-        mask = _segment_mask(start, end, _width(prefix))
-        y = _attend(self._queries(x, start), _join(h_keys, x_keys), _join(h_values, x_values), prefix, mask)
+        mask = segment_mask(start, end, width(prefix))
+        y = attend(self._queries(x, start), join(h_keys, x_keys), join(h_values, x_values), prefix, mask)
         return self._merge(y), SegmentState(*cache, end)
 
     def _project(
@@ -225,7 +207,7 @@ class Attention(nn.Module):
         q, keys, values = (self._split(stream) for stream in streams)
         q, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
         if state is not None:
-            keys, values = _join(state.keys, keys), _join(state.values, values)
+            keys, values = join(state.keys, keys), join(state.values, values)
         return q, keys, values, tails
 
     def _convolve(
@@ -291,88 +273,3 @@ class Attention(nn.Module):
 
 def _offset(state: AttentionState | SegmentState | None) -> int:
     return 0 if state is None else state.offset
-
-
-def _width(prefix: Prefix | None) -> int:
-    return 0 if prefix is None else prefix.keys.shape[2]
-
-
-def _join(first: mx.array, second: mx.array) -> mx.array:
-    return mx.concatenate([first, second], axis=2)
-
-
-def _last(x: mx.array, count: int) -> mx.array:
-    start = max(x.shape[2] - count, 0)
-    # Copied: a view would keep the whole prompt's keys alive for as long as the cache lives.
-    return mx.contiguous(x[:, :, start:])
-
-
-def _attend(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, mask: mx.array | str) -> mx.array:
-    # "causal" aligns the last query with the last key, so whatever stands in front is seen by every row.
-    if prefix is not None:
-        shape = (k.shape[0], *prefix.keys.shape[1:])
-        k = _join(mx.broadcast_to(prefix.keys, shape), k)
-        v = _join(mx.broadcast_to(prefix.values, shape), v)
-    return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
-
-
-def _attend_window(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
-    """Attend from q, the last tokens of k, in pieces of at most ``window`` queries and ``2 window`` keys.
-
-    The first piece meets the cache, the whole blocks after it meet the block before them, and the last piece
-    is what is left over: nothing is padded, and the whole blocks share one mask.
-    """
-    tokens, cached = q.shape[2], k.shape[2] - q.shape[2]
-    first = min(tokens, window)
-    blocks, last = divmod(tokens - first, window)
-    head = cached + first
-    pieces = [_attend_band(q[:, :, :first], k[:, :, :head], v[:, :, :head], prefix, window)]
-    if blocks:
-        end = tokens - last
-        reach = slice(cached, cached + end)
-        pieces.append(_attend_blocks(q[:, :, first:end], k[:, :, reach], v[:, :, reach], prefix, window))
-    if last:
-        reach = slice(-(last + window - 1), None)
-        pieces.append(_attend_band(q[:, :, -last:], k[:, :, reach], v[:, :, reach], prefix, window))
-    return mx.concatenate(pieces, axis=2)
-
-
-def _attend_band(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
-    if k.shape[2] <= window:
-        return _attend(q, k, v, prefix, "causal")
-    return _attend(q, k, v, prefix, _band_mask(q.shape[2], k.shape[2], _width(prefix), window))
-
-
-def _attend_blocks(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
-    """Attend from whole blocks of queries to their own block and the one before; k begins a block earlier."""
-    blocks = q.shape[2] // window
-    k, v = _unfold(k, window), _unfold(v, window)
-    k = _fold([k[:, :, :-1], k[:, :, 1:]])
-    v = _fold([v[:, :, :-1], v[:, :, 1:]])
-    if prefix is not None:
-        prefix = Prefix(*(mx.repeat(part, blocks, axis=1) for part in prefix))
-    mask = _band_mask(window, 2 * window, _width(prefix), window)
-    return _attend(_fold([_unfold(q, window)]), k, v, prefix, mask).reshape(q.shape)
-
-
-def _unfold(x: mx.array, window: int) -> mx.array:
-    return x.reshape(*x.shape[:2], -1, window, x.shape[-1])
-
-
-def _fold(blocks: Sequence[mx.array]) -> mx.array:
-    # Blocks become heads, (B, H * blocks, ...): the reshape moves nothing, and one mask serves them all.
-    return mx.concatenate(blocks, axis=3).flatten(1, 2)
-
-
-def _band_mask(rows: int, columns: int, prefix: int, window: int) -> mx.array:
-    """(rows, prefix + columns): each of the last ``rows`` of ``columns`` tokens sees prefix and window."""
-    position = mx.arange(columns - rows, columns)[:, None]
-    column = mx.arange(-prefix, columns)
-    return (column <= position) & ((column > position - window) | (column < 0))
-
-
-def _segment_mask(start: int, end: int, prefix: int) -> mx.array:
-    """(end - start, prefix + 2 end): rows ``start`` to ``end`` over the columns [persistent | h | x]."""
-    token = mx.arange(end)
-    column = mx.concatenate([mx.full(prefix, -1), token, token])
-    return column <= token[start:, None]

@@ -66,6 +66,8 @@ class MemoryConfig(_Config):
         momentum_init: eta at birth.
         step_size: ``learned`` theta per token, head and layer, or ``fixed`` at ``max_step``.
         step_init: theta at birth.
+        step_gate: ``sigmoid``, or ``stretched``: a sigmoid stretched to (-0.1, 1.1) and clipped to [0, 1] (the hard
+            concrete gate's shape, Louizos et al. 2018, eq. 11), which can close: theta is then exactly 0.
         max_step: upper end of theta; at most 1/2 keeps the online l2 rule from overshooting (factor 2 in the loss).
         normalized_step: theta times (1 - eta), so that a write's total step does not grow with momentum.
         update: ``anchored`` takes gradients at the weights of the last chunk boundary (eq. 16), ``online`` at the
@@ -73,7 +75,7 @@ class MemoryConfig(_Config):
         chunk_size: tokens that share a gradient anchor. For ``online`` it changes speed, never the result.
         write_bound: limit on the norm of one write before theta, per layer; None: unbounded;
             ``"auto"``: 1.0 when anchored, None when online.
-        decay_first: measure the error at the decayed weights (Gated DeltaNet) instead of before decay (Titans); online only.
+        decay_first: measure the error at the decayed weights (Gated DeltaNet), not before decay (Titans); online only.
         qk_norm: l2-normalise keys and queries.
         conv_size: taps of the causal depthwise convolution after the q, k, v projections; 0: none.
         conv_birth: ``uniform`` taps (PyTorch's default for this layer), ``identity``, or ``shift``: keys born at the
@@ -92,11 +94,12 @@ class MemoryConfig(_Config):
     momentum_init: float = 0.5
     step_size: Literal["learned", "fixed"] = "learned"
     step_init: float = 0.1
+    step_gate: Literal["sigmoid", "stretched"] = "sigmoid"
     max_step: float = 0.5
     normalized_step: bool = False
     update: Literal["anchored", "online"] = "anchored"
     chunk_size: int = 16
-    write_bound: float | None | Literal["auto"] = "auto"
+    write_bound: float | Literal["auto"] | None = "auto"
     decay_first: bool = False
     qk_norm: bool = True
     conv_size: int = 4
@@ -130,6 +133,7 @@ class MemoryConfig(_Config):
         _choose("decay", self.decay, ("learned", "fixed", "none"))
         _choose("momentum", self.momentum, ("learned", "none"))
         _choose("step_size", self.step_size, ("learned", "fixed"))
+        _choose("step_gate", self.step_gate, ("sigmoid", "stretched"))
         _choose("update", self.update, ("anchored", "online"))
         _choose("conv_birth", self.conv_birth, get_args(ConvBirth))
         inits = self.decay_init if isinstance(self.decay_init, tuple) else (self.decay_init,)

@@ -51,7 +51,7 @@ class Titans(nn.Module):
             ValueError: if tokens have the wrong rank or dtype, are empty, or hold an id out of range (not looked for
                 inside ``mx.compile``, where values cannot be seen), or the cache is of another model or batch.
         """
-        self._check_tokens(tokens)
+        self._check_tokens("tokens", tokens)
         if cache is not None:
             self._check_cache(cache, tokens.shape[0])
         return self.logits(self.hidden(tokens, cache))
@@ -90,7 +90,7 @@ class Titans(nn.Module):
             The next ids (B,) and the log-probabilities (B, vocab_size) they were chosen from.
         """
         cache = self.make_cache() if cache is None else cache
-        self._check_tokens(prompt)
+        self._check_tokens("prompt", prompt)
         self._check_cache(cache, prompt.shape[0])
         tokens = prompt
         while True:
@@ -101,17 +101,17 @@ class Titans(nn.Module):
             yield chosen, log_probs
             tokens = chosen[:, None]
 
-    def _check_tokens(self, tokens: mx.array) -> None:
-        check_rank("tokens", tokens, 2, "(B, T)")
+    def _check_tokens(self, name: str, tokens: mx.array) -> None:
+        check_rank(name, tokens, 2, "(B, T)")
         if not mx.issubdtype(tokens.dtype, mx.integer):
-            raise ValueError(f"tokens must have an integer dtype, got {tokens.dtype}")
+            raise ValueError(f"{name} must have an integer dtype, got {tokens.dtype}")
         if tokens.size == 0:
-            raise ValueError(f"tokens must have at least one row and one token, got shape {tokens.shape}")
+            raise ValueError(f"{name} must have at least one row and one token, got shape {tokens.shape}")
         if is_traced(tokens):
             return
         low, high = tokens.min().item(), tokens.max().item()
         if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(f"tokens must lie in [0, {self.config.vocab_size}), got ids from {low} to {high}")
+            raise ValueError(f"{name} must lie in [0, {self.config.vocab_size}), got ids from {low} to {high}")
 
     def _check_cache(self, cache: Cache, batch_size: int) -> None:
         if not isinstance(cache, list) or len(cache) != len(self.layers):

@@ -96,9 +96,7 @@ def test_a_state_of_another_batch_is_refused(memory, state):
 def test_a_state_of_another_configuration_is_refused(memory, state, name):
     other = NeuralMemory(DIM, 2, **{"chunk_size": 3, **OTHERS[name]})
     for call in (other, other.read):
-        with pytest.raises(
-            ValueError, match=r"state must come from this configuration: .*weights.*got .*weights"
-        ):
+        with pytest.raises(ValueError, match=r"state must come from this configuration: .*weights.*got .*weights"):
             call(mx.zeros(X), state)
 
 

@@ -35,9 +35,7 @@ def test_coefficients_are_the_products_of_the_definition(float64, size, with_mas
     co = coefficients(gates, mx.array(real)[None] if with_mask else None)
     found = (co.writes, co.weights, co.momentum, co.momentum_writes, co.momentum_keep)
     for value, expected in zip(found, loops(alpha, eta, real.astype(float)), strict=True):
-        np.testing.assert_allclose(
-            np.array(value).reshape(np.shape(expected)), expected, rtol=1e-12, atol=1e-15
-        )
+        np.testing.assert_allclose(np.array(value).reshape(np.shape(expected)), expected, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(np.array(co.keep).reshape(size), 1 - alpha, rtol=1e-12)
 
 
@@ -91,8 +89,7 @@ def test_the_bound_is_on_the_norm_of_the_whole_write():
     sizes = []
     for layer in range(2):
         wanted, written = (
-            np.array(by_fast_form(case)[1].weights[layer] - case.state.weights[layer]) / 0.2
-            for case in (free, bounded)
+            np.array(by_fast_form(case)[1].weights[layer] - case.state.weights[layer]) / 0.2 for case in (free, bounded)
         )
         norm = np.linalg.norm(wanted, axis=(2, 3), keepdims=True)
         np.testing.assert_allclose(written, wanted * np.minimum(1, 8 / norm), rtol=0, atol=1e-4)
@@ -110,7 +107,5 @@ def test_the_gradient_of_the_bound_is_finite_for_a_write_of_nothing():
 def test_decay_at_birth_is_given_per_head():
     logits = birth_logits(MemoryConfig(decay_init=(0.5, 0.1)), 2)
     np.testing.assert_allclose(1 / (1 + np.exp(-np.array(logits))), [0.5, 0.1])
-    with pytest.raises(
-        ValueError, match=r"decay_init must be one number or one per head \(3\), got 2 numbers"
-    ):
+    with pytest.raises(ValueError, match=r"decay_init must be one number or one per head \(3\), got 2 numbers"):
         birth_logits(MemoryConfig(decay_init=(0.5, 0.1)), 3)

@@ -92,9 +92,7 @@ def test_online_equals_the_definition_at_any_chunk(chunk, tokens):
     agree(make_case(depth=1, update="online", chunk_size=chunk, tokens=tokens))
 
 
-@pytest.mark.parametrize(
-    "fields", [{"depth": 1}, {"depth": 2, "activation": "relu"}, {"depth": 1, "update": "online"}]
-)
+@pytest.mark.parametrize("fields", [{"depth": 1}, {"depth": 2, "activation": "relu"}, {"depth": 1, "update": "online"}])
 def test_a_chunk_of_256_within_a_longer_sequence(fields):
     agree(make_case(chunk_size=256, tokens=300, batch=1, **fields))
 
@@ -128,9 +126,7 @@ def test_the_anchor_matters_in_mid_chunk_and_only_there():
 @pytest.mark.parametrize("trial", range(3))
 def test_cuts_change_nothing(update, trial):
     rng = np.random.default_rng(trial)
-    case = make_case(
-        depth=1 if update == "online" else 2, update=update, activation="silu", chunk_size=4, tokens=17
-    )
+    case = make_case(depth=1 if update == "online" else 2, update=update, activation="silu", chunk_size=4, tokens=17)
     cuts = sorted(rng.choice(np.arange(1, 17), 6, replace=False).tolist())
     assert_close(in_pieces(by_fast_form, case, cuts), by_fast_form(case), TOLERANCE)
 
@@ -212,9 +208,7 @@ def test_outer_gradients_equal_finite_differences(fields):
 
         def along(distance, name=name, direction=direction):
             return loss(
-                tree_map_with_path(
-                    lambda path, x: x + distance * direction if path == name else x, leaves(case)
-                )
+                tree_map_with_path(lambda path, x: x + distance * direction if path == name else x, leaves(case))
             )
 
         slope = (along(step) - along(-step)).item() / (2 * step)

@@ -10,9 +10,7 @@ BIRTH = (-6.9, 0.0, -1.4)
 
 
 def case_of(**fields):
-    return make_case(
-        **{"width": 16, "expansion": 4, "dtype": mx.float32, "centre": BIRTH, "tokens": 150, **fields}
-    )
+    return make_case(**{"width": 16, "expansion": 4, "dtype": mx.float32, "centre": BIRTH, "tokens": 150, **fields})
 
 
 @pytest.mark.parametrize("chunk", [1, 16, 64, 256])

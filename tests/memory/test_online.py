@@ -101,9 +101,7 @@ def test_chunk_changes_the_speed_never_the_result(momentum, decay_first):
 @pytest.mark.parametrize("momentum", ["learned", "none"])
 def test_online_equals_the_definition_in_float32(momentum, decay_first, residual):
     fields = {"momentum": momentum, "decay_first": decay_first, "residual": residual}
-    case = make_case(
-        depth=1, update="online", tokens=200, width=16, chunk_size=64, dtype=mx.float32, **fields
-    )
+    case = make_case(depth=1, update="online", tokens=200, width=16, chunk_size=64, dtype=mx.float32, **fields)
     assert_close(by_fast_form(case), by_definition(case), 1e-4 if momentum == "learned" else 1e-5)
 
 

@@ -45,9 +45,7 @@ def numpy_forward(case, weights, x):
 
 def rank_one(case):
     """The closed form's factors, multiplied out."""
-    read, trace = structure.forward(
-        case.config, structure.with_weights(case.state.weights), case.k, case.norm
-    )
+    read, trace = structure.forward(case.config, structure.with_weights(case.state.weights), case.k, case.norm)
     error = objective.error(case.config, read, case.v)
     deltas = structure.backward(case.config, case.state.weights, trace, error, case.norm)
     return [delta.swapaxes(-1, -2) @ inputs for delta, inputs in zip(deltas, trace.inputs, strict=True)]
@@ -55,9 +53,7 @@ def rank_one(case):
 
 @pytest.mark.parametrize(("depth", "activation", "residual", "norm"), STRUCTURES)
 def test_forward_is_the_formula(depth, activation, residual, norm):
-    case = one_token(
-        depth=depth, activation=activation, residual=residual, norm=norm, batch=1, heads=1, width=6
-    )
+    case = one_token(depth=depth, activation=activation, residual=residual, norm=norm, batch=1, heads=1, width=6)
     read, _ = structure.forward(case.config, structure.with_weights(case.state.weights), case.q, case.norm)
     weights = [np.array(w)[0, 0] for w in case.state.weights]
     expected = numpy_forward(case, weights, np.array(case.q)[0, 0, 0])
@@ -76,9 +72,7 @@ def test_rank_one_factors_are_the_gradient(depth, activation, residual, norm, lo
 @pytest.mark.parametrize(("depth", "activation", "residual", "norm"), STRUCTURES)
 def test_rank_one_factors_are_finite_differences(depth, activation, residual, norm, loss):
     """The loss of eq. 12 (summed, factor 2 kept) written in NumPy, one weight moved at a time."""
-    case = one_token(
-        loss, depth=depth, activation=activation, residual=residual, norm=norm, batch=1, heads=1, width=3
-    )
+    case = one_token(loss, depth=depth, activation=activation, residual=residual, norm=norm, batch=1, heads=1, width=3)
     weights = [np.array(w)[0, 0] for w in case.state.weights]
     key, value = np.array(case.k)[0, 0, 0], np.array(case.v)[0, 0, 0]
 

@@ -7,7 +7,6 @@ from titans_mlx.blocks.mac import MACBlock
 from titans_mlx.blocks.mag import MAGBlock
 from titans_mlx.blocks.mal import MALBlock
 from titans_mlx.blocks.transformer import TransformerBlock
-from titans_mlx.config import TitansConfig
 
 BLOCKS: dict[str, type[nn.Module]] = {
     "lmm": LMMBlock,

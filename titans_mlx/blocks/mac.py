@@ -6,8 +6,8 @@ after its own write, not after the segment's last. What happens at row i of a se
     at i = 0    M_prev <- W, and the attention forgets the segment before
     eq. 21      h_i = f(M_prev; q_i), q from the block's input
     eq. 22, 23  y_i = attention of x_i over [P | h_<=i | x_<=i]
-    eq. 24      the memory absorbs y_i
-    eq. 25      o_i = y_i * sigmoid(f(M_i; q(y_i)))
+    eq. 24      the memory absorbs x_i + y_i, the attention with its residual
+    eq. 25      o_i = y_i * silu(f(M_i; q(x_i + y_i)))
 """
 
 from typing import NamedTuple
@@ -42,7 +42,7 @@ class MACState(NamedTuple):
 
 
 class MACBlock(nn.Module):
-    """Retrieve, attend, absorb, gate; then the MLP. ``h`` and ``y`` are RMS-normalised with learned vectors, so is the read.
+    """Retrieve, attend, absorb, gate; then the MLP. Each vector that passes on is RMS-normalised with a learned gain.
 
     The two query streams (block input, attention output) share their projection and have a convolution tail each.
     """
@@ -56,6 +56,7 @@ class MACBlock(nn.Module):
         self.memory = NeuralMemory(config.dim, config.num_heads, config.memory, readout=False)
         self.context_norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.attention_norm = nn.RMSNorm(config.dim, config.norm_eps)
+        self.write_norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.read_norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.o_proj = nn.Linear(config.dim, config.dim, bias=False)
         self.mlp = FeedForward(config)
@@ -93,12 +94,18 @@ class MACBlock(nn.Module):
         y, segment = self.attention.segment(
             n, h, state.segment, segment_size=self.segment_size, persistent=self.persistent
         )
-        y = self.attention_norm(n + y)
-        reads, memory = self.memory.absorb(y, state.memory, observe=observe)
-        o = y * silu(self.read_norm(reads))
+        reads, memory = self.memory.absorb(self.write_norm(n + y), state.memory, observe=observe)
+        o = self.attention_norm(y) * silu(self.read_norm(reads))
         return o, state._replace(memory=memory, segment=segment, offset=state.offset + n.shape[1])
 
     def check_state(self, state: MACState, batch_size: int, name: str) -> None:
         """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, MACState)
         self.memory.check_state(state.memory, batch_size, f"{name}.memory")
+        expected = (state.offset - 1) % self.segment_size + 1 if state.offset else 0
+        given = state.segment.offset if state.segment else 0
+        if given != expected:
+            raise ValueError(
+                f"{name}.segment must hold the {expected} tokens since the last boundary of segments of "
+                f"{self.segment_size} (offset {state.offset}), got {given}: it is from another segment_size"
+            )

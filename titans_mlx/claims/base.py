@@ -79,9 +79,10 @@ class Claim:
             raise ValueError(f"profile must be one of {list(get_args(Profile))}, got {profile!r}")
         jobs, rows = self.jobs(profile), []
         for index, job in enumerate(jobs):
-            rows += self.run_job(job, _share(progress, index, len(jobs)))
+            rows += self.run_job(job, part(progress, index, len(jobs)))
         return rows
 
 
-def _share(progress: Progress | None, index: int, count: int) -> Progress | None:
+def part(progress: Progress | None, index: int, count: int) -> Progress | None:
+    """Progress of one of ``count`` equal parts as progress of the whole."""
     return None if progress is None else lambda what, done: progress(what, (index + done) / count)

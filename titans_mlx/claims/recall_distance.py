@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict
+from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, part
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.statistics import bootstrap_interval
 from titans_mlx.claims.streaming import recall_by_distance
@@ -68,7 +68,7 @@ def make_job(
     model: str,
     setting: str = "few",
     option: str = "paper",
-    seed: int = 0,
+    seeds: tuple[int, ...] = (0,),
     *,
     distances: tuple[int, ...] = DISTANCES,
     lengths: tuple[int, ...] = (64, 128, 256, 512, 1024),
@@ -80,13 +80,13 @@ def make_job(
     num_pairs: int = 8,
     label: str = "",
 ) -> Job:
-    """One model trained and tested.
+    """One model, its learning rate chosen once, trained and tested with each seed.
 
     Args:
         model: a name of :func:`model_configs`.
         setting: ``few`` (30) or ``many`` (1,000) filler words.
         option: a name of :data:`OPTIONS`.
-        seed: of parameters and training batches.
+        seeds: of parameters and training batches.
         distances: where it is asked.
         lengths: of the training sequences, in tokens.
         steps: of training.
@@ -111,7 +111,7 @@ def make_job(
         "model": model,
         "setting": setting,
         "option": option,
-        "seed": seed,
+        "seeds": list(seeds),
         "distances": list(distances),
         "lengths": list(lengths),
         "steps": steps,
@@ -123,7 +123,7 @@ def make_job(
         "write_cost": OPTIONS[option],
         "architecture": model_configs(SETTINGS[setting].vocab_size)[model].to_dict(),
     }
-    parts = [label, setting, model, option, f"seed{seed}"]
+    parts = [label, setting, model, option]
     return Job("-".join(p.lower().replace(",", "").replace(" ", "_") for p in parts if p), settings)
 
 
@@ -138,46 +138,57 @@ def jobs(profile: Profile) -> list[Job]:
     grid = (1.5e-3, 3e-3, 6e-3)
     todo = [(setting, model, "paper") for setting in SETTINGS for model in model_configs(130)]
     todo += [(setting, model, "write cost") for setting in SETTINGS for model in TITANS]
-    return [make_job(model, setting, option, seed, rates=grid) for seed in range(3) for setting, model, option in todo]
+    return [make_job(model, setting, option, (0, 1, 2), rates=grid) for setting, model, option in todo]
 
 
 def run_job(job: Job, progress: Progress | None = None) -> list[Row]:
     """Choose the rate, train, and ask at every distance; a row per distance."""
-    s = job.settings
-    task = task_of(job)
-    config = TitansConfig.from_dict(s["architecture"])
-    rate, scores = _choose_rate(s, config, task, progress)
-    model, seconds = train_model(s, config, task, rate, s["steps"], s["seed"], progress)
-    length = max(s["lengths"])
+    settings, task = job.settings, task_of(job)
+    config = TitansConfig.from_dict(settings["architecture"])
+    rate, scores = _choose_rate(settings, config, task, progress)
+    return [
+        {"rate_scores": scores, **row}
+        for index, seed in enumerate(settings["seeds"])
+        for row in _train_and_test(
+            settings, config, task, rate, seed, part(progress, index, len(settings["seeds"]))
+        )
+    ]
+
+
+def _train_and_test(
+    settings: dict[str, Any],
+    config: TitansConfig,
+    task: RecallTask,
+    rate: float,
+    seed: int,
+    progress: Progress | None,
+) -> list[Row]:
+    model, seconds = train_model(settings, config, task, rate, settings["steps"], seed, progress)
+    length = max(settings["lengths"])
     common = {
-        "setting": s["setting"],
-        "model": s["model"],
-        "option": s["option"],
-        "seed": s["seed"],
+        **{name: settings[name] for name in ("setting", "model", "option")},
+        "seed": seed,
         "chance": task.chance,
         "parameters": parameters(config),
         "learning_rate": rate,
-        "rate_scores": scores,
         "trained_length": length,
         "train_seconds": round(seconds, 1),
-        "validation_accuracy": validation_accuracy(model, task, length, 64, s["seed"]),
+        "validation_accuracy": validation_accuracy(model, task, length, 64, seed),
     }
-    rows = []
-    for result, count in _test(s, model, task, progress):
-        rows.append(
-            {
-                **common,
-                "distance": result.distance,
-                "accuracy": float(result.correct.mean()),
-                "sequences": count,
-                "queries": task.num_queries,
-                "correct": result.correct.sum(axis=1).tolist(),
-                "seconds_per_sequence": result.seconds / count,
-                "peak_bytes": result.peak_bytes,
-                "filler_step": result.filler_step,
-            }
-        )
-    return rows
+    return [
+        {
+            **common,
+            "distance": result.distance,
+            "accuracy": float(result.correct.mean()),
+            "sequences": count,
+            "queries": task.num_queries,
+            "correct": result.correct.sum(axis=1).tolist(),
+            "seconds_per_sequence": result.seconds / count,
+            "peak_bytes": result.peak_bytes,
+            "filler_step": result.filler_step,
+        }
+        for result, count in _test(settings, model, task, progress)
+    ]
 
 
 def task_of(job: Job) -> RecallTask:

@@ -19,7 +19,7 @@ TRAIN, VALIDATE = 0, 1
 def recall_batches(
     task: RecallTask, lengths: Sequence[int], seed: int, tokens: int = TOKENS_PER_STEP
 ) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """Step -> (tokens, positions, answers): a length drawn uniformly from ``lengths``, ``tokens / length`` sequences."""
+    """Step -> (tokens, positions, answers), as many sequences of a length drawn from ``lengths`` as ``tokens`` allow."""
 
     def batch(step: int) -> tuple[np.ndarray, ...]:
         length = int(np.random.default_rng((TRAIN, seed, step)).choice(lengths))

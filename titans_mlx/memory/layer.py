@@ -13,7 +13,7 @@ from titans_mlx.config import MemoryConfig
 from titans_mlx.convolution import ShortConv, qkv_convolutions
 from titans_mlx.memory import structure
 from titans_mlx.memory.chunked import chunked, chunked_slots
-from titans_mlx.memory.learner import Gates, make_gates, mask_gates
+from titans_mlx.memory.learner import Gates, make_gates, mask_gates, step_birth_logit
 from titans_mlx.memory.online import online
 from titans_mlx.memory.retention import birth_logits
 from titans_mlx.memory.state import MemoryState, positions, where_rows
@@ -54,7 +54,7 @@ class ReadOut(nn.Module):
 
 
 class NeuralMemory(nn.Module):
-    """A memory whose own weights take one gradient step per token (paper section 3.1; ``memory/__init__`` has the glossary).
+    """A memory whose own weights take one gradient step per token (paper section 3.1).
 
     ``q, k, v = l2norm(silu(conv(W x)))`` (v without the norm); each token writes its value at its key by
     ``S_t = eta_t S_{t-1} - theta_t grad l(M; x_t)``, ``M_t = (1 - alpha_t) M_{t-1} + S_t`` (eq. 12-14), and reads its
@@ -103,7 +103,7 @@ class NeuralMemory(nn.Module):
         if config.momentum == "learned":
             self.momentum_gate = _gate(self.dim, [_logit(config.momentum_init)] * count)
         if config.step_size == "learned":
-            self.step_gate = _gate(self.dim, [_logit(config.step_init / config.max_step)] * count)
+            self.step_gate = _gate(self.dim, [step_birth_logit(config)] * count)
 
     def _make_weights(self) -> None:
         config, heads, width = self.config, self.num_heads, self.dim // self.num_heads

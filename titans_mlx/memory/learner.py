@@ -10,12 +10,15 @@ and decay together, which the paper leaves out):
 ``m`` is 0 on masked slots: there ``W`` receives no momentum, alpha and theta are 0 and eta is 1.
 """
 
+import math
 from typing import NamedTuple, TypeVar
 
 import mlx.core as mx
 
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory.retention import log_keep, pairwise_products, prefix_products
+
+STRETCH = (-0.1, 1.1)
 
 Fields = TypeVar("Fields", bound=tuple)
 
@@ -105,7 +108,7 @@ def make_gates(
 
     ``alpha = sigmoid``, ``eta = sigmoid``, ``theta = max_step * sigmoid``, optionally times ``1 - eta``.
     """
-    theta = mx.full(shape, config.max_step) if step is None else config.max_step * mx.sigmoid(step)
+    theta = mx.full(shape, config.max_step) if step is None else config.max_step * _open(config, step)
     if config.normalized_step:
         theta = theta * mx.sigmoid(-momentum)
     return Gates(
@@ -113,6 +116,23 @@ def make_gates(
         log_momentum=None if momentum is None else log_keep(-momentum),
         step=theta,
     )
+
+
+def step_birth_logit(config: MemoryConfig) -> float:
+    """The step logit at which ``theta = step_init``."""
+    share = config.step_init / config.max_step
+    if config.step_gate == "stretched":
+        share = (share - STRETCH[0]) / (STRETCH[1] - STRETCH[0])
+    return -math.log(1 / share - 1)
+
+
+def _open(config: MemoryConfig, logit: mx.array) -> mx.array:
+    """How far the step gate is open, 0 to 1."""
+    share = mx.sigmoid(logit)
+    if config.step_gate == "sigmoid":
+        return share
+    low, high = STRETCH
+    return mx.clip(low + (high - low) * share, 0, 1)
 
 
 def mask_gates(gates: Gates, real: mx.array) -> Gates:

@@ -5,6 +5,7 @@ input, ``delta^l`` the gradient at its output. Every fast form works on these tw
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -35,7 +36,7 @@ def widths(config: MemoryConfig, head_dim: int) -> list[tuple[int, int]]:
     """``(d_in, d_out)`` of each memory layer: d, xd, ..., xd, d."""
     hidden = config.expansion * head_dim
     sizes = [head_dim, *[hidden] * (config.depth - 1), head_dim]
-    return list(zip(sizes[:-1], sizes[1:], strict=True))
+    return list(pairwise(sizes))
 
 
 def with_weights(weights: tuple[mx.array, ...]) -> Linear:

@@ -1,0 +1,53 @@
+"""Train the small stored model whose memory the claims notebook shows at work.
+
+    python scripts/demo_model.py
+
+Writes config.json (model, task, what it scored), model.safetensors (float32) and provenance.json.
+"""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from titans_mlx.claims.recall_distance import make_job, task_of, train_model
+from titans_mlx.claims.training import validation_accuracy
+from titans_mlx.config import TitansConfig
+from titans_mlx.training import provenance
+from titans_mlx.training.files import replacing, write_json
+
+FOLDER = Path(__file__).resolve().parents[1] / "notebooks" / "results" / "demo"
+VALIDATION_LENGTHS = (64, 128, 256)
+SEED = 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--steps", type=int, default=400)
+    arguments = parser.parse_args()
+    job = make_job("LMM matrix", "few", label="demo", lengths=(64, 128), steps=arguments.steps)
+    settings, task, started = job.settings, task_of(job), time.perf_counter()
+    config, rate = TitansConfig.from_dict(settings["architecture"]), settings["rates"][0]
+    origin = provenance()
+    model, _ = train_model(settings, config, task, rate, settings["steps"], SEED, show)
+    scores = {str(length): validation_accuracy(model, task, length, 256, 0) for length in VALIDATION_LENGTHS}
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    with replacing(arguments.folder / "model.safetensors") as temporary:
+        model.save_weights(str(temporary))
+    trained = {name: settings[name] for name in ("lengths", "steps", "rates", "write_cost")} | {"seed": SEED}
+    write_json(
+        arguments.folder / "config.json",
+        {"model": config.to_dict(), "task": asdict(task), "training": trained, "validation_accuracy": scores},
+    )
+    seconds = round(time.perf_counter() - started, 1)
+    write_json(arguments.folder / "provenance.json", {**origin, "seconds": seconds})
+    print(f"{scores} after {seconds} s, in {arguments.folder}")
+
+
+def show(what: str, share: float) -> None:
+    print(f"{share:4.0%}  {what}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

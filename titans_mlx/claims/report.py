@@ -1,0 +1,33 @@
+"""The README's table of claims, written from stored evidence."""
+
+from pathlib import Path
+
+from titans_mlx.claims.base import Claim
+from titans_mlx.claims.store import stored_rows
+from titans_mlx.training.files import write_text
+
+BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+
+
+def claims_table(claims: dict[str, Claim], results: Path) -> str:
+    """A Markdown table: statement, verdict, figure and scale of each claim."""
+    lines = ["| claim | verdict | figure | scale |", "|---|---|---|---|"]
+    for claim in claims.values():
+        verdict = claim.judge(stored_rows(results, claim))
+        lines.append(f"| {claim.statement} | **{verdict.status}** | {verdict.figure} | {verdict.scale} |")
+    return "\n".join(lines)
+
+
+def write_table(readme: Path, results: Path) -> None:
+    """Replace the table between the marks of ``readme``.
+
+    Raises:
+        ValueError: if the marks are missing.
+    """
+    from titans_mlx.claims import CLAIMS
+
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{readme.name} must hold the marks {BEGIN} and {END}")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    write_text(readme, f"{before}{BEGIN}\n{claims_table(CLAIMS, results)}\n{END}{after}")

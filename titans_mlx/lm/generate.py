@@ -1,0 +1,115 @@
+"""Text from a model: greedy, or sampled as mlx-lm samples."""
+
+from collections.abc import Callable, Collection
+from itertools import islice
+from numbers import Integral, Real
+
+import mlx.core as mx
+
+from titans_mlx._check import check_count, check_rank
+from titans_mlx.model import Cache, Titans
+
+Sampler = Callable[[mx.array], mx.array]
+
+
+def generate(
+    model: Titans,
+    prompt: mx.array,
+    max_tokens: int,
+    *,
+    temperature: float = 0.0,
+    top_p: float = 0.0,
+    min_p: float = 0.0,
+    top_k: int = 0,
+    seed: int | None = None,
+    cache: Cache | None = None,
+    stop: Collection[int] = (),
+) -> mx.array:
+    """Continue every row of a prompt.
+
+    The filters are mlx-lm's, in its order: ``top_p``, ``min_p``, ``top_k``, then the temperature. Each has its say
+    only when ``temperature`` is above 0.
+
+    Args:
+        model: a :class:`~titans_mlx.model.Titans`.
+        prompt: (B, T) int ids, T >= 1.
+        max_tokens: new ids per row, at least 1.
+        temperature: divides the log-probabilities; 0 is greedy, the most probable id every time.
+        top_p: sample among the most probable ids that hold this share of the probability; 0 or 1: among all.
+        min_p: leave out ids less probable than this times the most probable one; 0: none.
+        top_k: sample among this many most probable ids; 0: among all.
+        seed: sets MLX's random state before the first draw; None: go on from where it is.
+        cache: what was read before the prompt. On return it holds the prompt and all new ids but the last, so
+            ``generate(model, new[:, -1:], ..., cache=cache)`` goes on. None: nothing was read.
+        stop: ids that end a row. The row repeats that id until every row has ended.
+
+    Returns:
+        New ids (B, N) int32, ``N <= max_tokens``, the first stop id of a row included.
+
+    Raises:
+        ValueError: an argument is out of its range, or the prompt or cache is not one of this model and batch.
+    """
+    check_rank("prompt", prompt, 2, "(B, T)")
+    check_count("max_tokens", max_tokens)
+    _check_stop(stop, model.config.vocab_size)
+    _check_seed(seed)
+    sampler = _make_sampler(temperature, top_p, min_p, top_k, model.config.vocab_size)
+    if seed is not None:
+        mx.random.seed(seed)
+    ends = mx.array(list(stop), dtype=mx.int32)
+    steps = model.generate_step(prompt, cache, _holding(sampler, ends) if stop else sampler)
+    new = []
+    for ids, _ in islice(steps, max_tokens):
+        new.append(ids.astype(mx.int32))
+        if stop and _ended(ids, ends).all().item():
+            break
+    return mx.stack(new, axis=1)
+
+
+def _make_sampler(temperature: float, top_p: float, min_p: float, top_k: int, vocab_size: int) -> Sampler:
+    """Log-probabilities (B, vocab_size) -> ids (B,)."""
+    if not isinstance(temperature, Real) or isinstance(temperature, bool) or not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature must be a finite number of at least 0, got {temperature!r}")
+    for name, value in (("top_p", top_p), ("min_p", min_p)):
+        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+    if not isinstance(top_k, Integral) or isinstance(top_k, bool) or not 0 <= top_k <= vocab_size:
+        raise ValueError(f"top_k must be a whole number from 0 to vocab_size = {vocab_size}, got {top_k!r}")
+    if temperature == 0:
+        return lambda log_probs: mx.argmax(log_probs, axis=-1)
+    # Here, since mlx_lm imports transformers, which takes longer than everything else together.
+    from mlx_lm.sample_utils import make_sampler
+
+    # mlx-lm refuses a top_k that leaves nothing out.
+    kept = 0 if top_k == vocab_size else int(top_k)
+    return make_sampler(float(temperature), float(top_p), float(min_p), top_k=kept)
+
+
+def _holding(sampler: Sampler, ends: mx.array) -> Sampler:
+    """``sampler``, except that a row which has drawn one of ``ends`` draws the same again."""
+    held: mx.array | None = None
+
+    def sample(log_probs: mx.array) -> mx.array:
+        nonlocal held
+        ids = sampler(log_probs).astype(mx.int32)
+        held = ids if held is None else mx.where(_ended(held, ends), held, ids)
+        return held
+
+    return sample
+
+
+def _ended(ids: mx.array, ends: mx.array) -> mx.array:
+    return (ids[:, None] == ends).any(-1)
+
+
+def _check_stop(stop: Collection[int], vocab_size: int) -> None:
+    if not isinstance(stop, Collection):
+        raise ValueError(f"stop must be a collection of ids, got {stop!r}")
+    for end in stop:
+        if not isinstance(end, Integral) or isinstance(end, bool) or not 0 <= end < vocab_size:
+            raise ValueError(f"stop must hold ids in [0, {vocab_size}), got {end!r}")
+
+
+def _check_seed(seed: int | None) -> None:
+    if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0):
+        raise ValueError(f"seed must be None or a whole number of at least 0, got {seed!r}")
