@@ -30,7 +30,7 @@ def main() -> None:
     settings, task, started = job.settings, task_of(job), time.perf_counter()
     config, rate = TitansConfig.from_dict(settings["architecture"]), settings["rates"][0]
     origin = provenance()
-    model, _ = train_model(settings, config, task, rate, settings["steps"], SEED, show)
+    model, _ = train_model(settings, config, task, rate, SEED, show)
     scores = {str(length): validation_accuracy(model, task, length, 256, 0) for length in VALIDATION_LENGTHS}
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with replacing(arguments.folder / "model.safetensors") as temporary:

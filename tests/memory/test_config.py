@@ -22,6 +22,7 @@ WRONG = {
         "momentum_init": [0, 1, -0.5, float("nan"), None],
         "step_size": ["none", 0.1, None],
         "step_init": [0, 0.5, 0.7, -0.1, float("nan"), None],
+        "step_gate_scale": [0, -1.0, float("inf"), float("nan"), True, None],
         "max_step": [0, -0.5, float("inf"), float("nan"), True, None],
         "normalized_step": ["yes", 1, None],
         "update": ["offline", None],
@@ -43,6 +44,8 @@ WRONG = {
         "window_size": [0, -64, 1.5, None],
         "num_persistent": [-1, 0.5, True, None],
         "rope_base": [0, 1, -1.0, float("inf"), float("nan"), True],
+        "attention_conv_size": [-1, 2.5, True, None],
+        "attention_conv_birth": ["zeros", None],
         "tie_embeddings": ["no", 0, None],
         "norm_eps": [0, 1, -1e-5, float("nan"), None],
         "memory": ["deep", 3, None],
@@ -86,6 +89,11 @@ def test_choices_that_exclude_each_other(fields, message):
         MemoryConfig(**fields)
 
 
+def test_a_shift_needs_two_taps_in_attention_too():
+    with pytest.raises(ValueError, match=r"attention_conv_size must be 0 or >= 2 .*got 1"):
+        TitansConfig(attention_conv_size=1, attention_conv_birth="shift")
+
+
 def test_heads_divide_the_width_and_rotary_positions_need_pairs():
     with pytest.raises(ValueError, match="num_heads must divide dim=128, got 3"):
         TitansConfig(num_heads=3)
@@ -127,6 +135,7 @@ CONFIGS = [
     MemoryConfig(depth=1, update="online", decay="fixed", decay_init=(0.1, 0.2), decay_first=True),
     MemoryConfig(depth=3, expansion=2, activation="relu", write_bound=None, conv_birth="shift"),
     TitansConfig(),
+    MemoryConfig(step_gate_scale=4.0, max_step=0.3, norm=False),
     TitansConfig(variant="mal", rope_base=None, memory=MemoryConfig(decay="fixed", decay_init=(0.5, 0.1))),
 ]
 

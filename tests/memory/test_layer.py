@@ -29,6 +29,7 @@ CONFIGS = {
     "no convolution": {"conv_size": 0, "chunk_size": 5},
     "shifted keys": {"conv_birth": "shift", "chunk_size": 5},
     "identity, no norm": {"conv_birth": "identity", "norm": False, "residual": False, "chunk_size": 5},
+    "sharp step gate": {"step_gate_scale": 4.0, "step_init": 0.2, "chunk_size": 5},
     "decay first": {"depth": 1, "update": "online", "decay_first": True, "normalized_step": True},
 }
 TWO = ("default", "online")
@@ -229,6 +230,7 @@ def test_without_read_out_the_reads_come_back():
         ({"decay_init": 0.01, "momentum_init": 0.9, "step_init": 0.3, "max_step": 0.4}, 0.01, 0.9, 0.3),
         ({"normalized_step": True}, 0.001, 0.5, 0.05),
         ({"step_size": "fixed", "max_step": 0.25}, 0.001, 0.5, 0.25),
+        ({"step_gate_scale": 4.0, "step_init": 0.2}, 0.001, 0.5, 0.2),
         ({"decay_init": (0.2, 0.1), "decay": "fixed"}, [[0.2], [0.1]], 0.5, 0.1),
         ({"decay_init": (0.2, 0.1)}, [[0.2], [0.1]], 0.5, 0.1),
     ],
@@ -250,6 +252,14 @@ def test_gates_are_per_token_head_and_memory_layer():
     for gate in gates:
         assert gate.shape == (2, HEADS, 3, 4)
         assert len(set(np.array(gate).ravel().tolist())) == gate.size
+
+
+def test_the_step_gate_may_be_sharper_than_the_others():
+    plain, sharp = (NeuralMemory(DIM, HEADS, step_gate_scale=scale) for scale in (1.0, 4.0))
+    sharp.update(plain.parameters())
+    x = sequence(tokens=4)
+    gates, scaled = plain.gates(x), plain.gates(4 * x)
+    assert_close(sharp.gates(x), gates._replace(step=scaled.step), 1e-6)
 
 
 @pytest.mark.parametrize("taps", [1, 2, 4])

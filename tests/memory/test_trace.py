@@ -15,7 +15,7 @@ MEMORIES = {
     "deep": {"depth": 2, "expansion": 2, "chunk_size": 8},
     "online": {"depth": 1, "update": "online", "chunk_size": 8},
     "no momentum": {"depth": 1, "update": "online", "momentum": "none"},
-    "no decay": {"depth": 2, "expansion": 2, "decay": "none"},
+    "no decay": {"depth": 2, "expansion": 2, "chunk_size": 8, "decay": "none"},
     "neither": {"depth": 1, "update": "online", "momentum": "none", "decay": "none"},
     "decay first": {"depth": 1, "update": "online", "decay_first": True, "momentum": "none", "decay_init": 0.2},
 }
@@ -57,7 +57,9 @@ def test_the_first_surprise_is_the_product_of_delta_and_input(name):
     output, forward = structure.forward(config, structure.with_weights(weights), key, memory.norm)
     error = objective.error(config, output, value)
     deltas = structure.backward(config, weights, forward, error, memory.norm)
-    sizes = [mx.linalg.norm(d, axis=-1) * mx.linalg.norm(x, axis=-1) for d, x in zip(deltas, forward.inputs, strict=True)]
+    sizes = [
+        mx.linalg.norm(d, axis=-1) * mx.linalg.norm(x, axis=-1) for d, x in zip(deltas, forward.inputs, strict=True)
+    ]
     expected = np.array(mx.stack(sizes, axis=2))[..., 0]
     np.testing.assert_allclose(trace(memory, state, inputs).surprise[..., 0], expected, rtol=1e-4)
 

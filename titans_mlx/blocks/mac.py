@@ -17,6 +17,7 @@ import mlx.nn as nn
 
 from titans_mlx._check import check_type
 from titans_mlx._cpu import silu
+from titans_mlx._split import split
 from titans_mlx.attention import Attention, SegmentState
 from titans_mlx.blocks.parts import FeedForward, persistent_tokens
 from titans_mlx.config import TitansConfig
@@ -78,7 +79,7 @@ class MACBlock(nn.Module):
         first = self.segment_size - state.offset % self.segment_size
         cuts = list(range(first, x.shape[1], self.segment_size))
         outputs = []
-        for piece, queries in zip(mx.split(n, cuts, axis=1), mx.split(q, cuts, axis=2), strict=True):
+        for piece, queries in zip(split(n, cuts, axis=1), split(q, cuts, axis=2), strict=True):
             o, state = self._segment(piece, queries, state, observe)
             outputs.append(o)
         o = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)

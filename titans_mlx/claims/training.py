@@ -1,5 +1,6 @@
 """Training a model on recall at mixed lengths, with an equal number of tokens at every step."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import mlx.core as mx
@@ -17,13 +18,29 @@ TRAIN, VALIDATE = 0, 1
 
 
 def recall_batches(
-    task: RecallTask, lengths: Sequence[int], seed: int, tokens: int = TOKENS_PER_STEP
+    task: RecallTask,
+    lengths: Sequence[int],
+    seed: int,
+    pairs: Sequence[int] = (),
+    tokens: int = TOKENS_PER_STEP,
 ) -> Callable[[int], tuple[np.ndarray, ...]]:
-    """Step -> (tokens, positions, answers), as many sequences of a length drawn from ``lengths`` as ``tokens`` allow."""
+    """Step -> (tokens, positions, answers), as many sequences of a random length as ``tokens`` allow.
+
+    ``pairs``: how many pairs a batch may have, those taken that fit its length; none given: the task's own number.
+
+    Raises:
+        ValueError: if a length holds none of the numbers of pairs.
+    """
+    tasks = [dataclasses.replace(task, num_pairs=n, num_queries=n) for n in pairs] or [task]
+    for length in lengths:
+        min(tasks, key=lambda t: t.length(0)).distance(length)
 
     def batch(step: int) -> tuple[np.ndarray, ...]:
-        length = int(np.random.default_rng((TRAIN, seed, step)).choice(lengths))
-        drawn = task.sample(max(1, tokens // length), length, (TRAIN, seed, step, length))
+        rng = np.random.default_rng((TRAIN, seed, step))
+        length = int(rng.choice(lengths))
+        fitting = [t for t in tasks if t.length(0) <= length]
+        chosen = fitting[rng.integers(len(fitting))]
+        drawn = chosen.sample(max(1, tokens // length), length, (TRAIN, seed, step, length))
         return drawn.tokens, drawn.positions, drawn.answers
 
     return batch

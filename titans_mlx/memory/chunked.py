@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory import objective, structure
 from titans_mlx.memory.learner import Coefficients, Gates, bounded_step, coefficients
@@ -82,7 +83,7 @@ def chunked_slots(
     source = mx.arange(count * size)[None, :] - phase[:, None]
     real = (source >= 0) & (source < lengths[:, None])
     source = mx.clip(source, 0, length - 1)
-    columns = [mx.split(_gather(x, source, real), count, axis=2) for x in (q, k, v)]
+    columns = [split(_gather(x, source, real), count, axis=2) for x in (q, k, v)]
     moved = Gates(*[None if g is None else _gather(g.swapaxes(2, 3), source, real).swapaxes(2, 3) for g in gates])
     layers = coefficients(moved.grid(count), real.reshape(-1, 1, 1, count, size)).unstack(2)
     columns += [layer.unstack(2) for layer in layers]
@@ -146,7 +147,7 @@ def cut(
     """The inputs of each span (start, stop, anything) that is not empty; the spans follow one another."""
     spans = [span for span in spans if span[1] > span[0]]
     cuts = [start for start, *_ in spans[1:]]
-    pieces = [mx.split(x, cuts, axis=2) for x in (q, k, v)]
+    pieces = [split(x, cuts, axis=2) for x in (q, k, v)]
     return list(zip(spans, zip(*pieces, gates.pieces(cuts), strict=True), strict=True))
 
 
@@ -163,7 +164,7 @@ def _chunks(
 ) -> tuple[mx.array, Fast]:
     """``count`` chunks of equal length; ``fresh``: each takes its anchor at its start."""
     layers = coefficients(gates.grid(count)).unstack(2)
-    columns = [mx.split(x, count, axis=2) for x in (q, k, v)] + [layer.unstack(2) for layer in layers]
+    columns = [split(x, count, axis=2) for x in (q, k, v)] + [layer.unstack(2) for layer in layers]
     reads = []
     for chunk_q, chunk_k, chunk_v, *co in zip(*columns, strict=True):
         if fresh:

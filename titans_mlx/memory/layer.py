@@ -13,7 +13,7 @@ from titans_mlx.config import MemoryConfig
 from titans_mlx.convolution import ShortConv, qkv_convolutions
 from titans_mlx.memory import structure
 from titans_mlx.memory.chunked import chunked, chunked_slots
-from titans_mlx.memory.learner import Gates, make_gates, mask_gates, step_birth_logit
+from titans_mlx.memory.learner import Gates, make_gates, mask_gates
 from titans_mlx.memory.online import online
 from titans_mlx.memory.retention import birth_logits
 from titans_mlx.memory.state import MemoryState, positions, where_rows
@@ -103,7 +103,7 @@ class NeuralMemory(nn.Module):
         if config.momentum == "learned":
             self.momentum_gate = _gate(self.dim, [_logit(config.momentum_init)] * count)
         if config.step_size == "learned":
-            self.step_gate = _gate(self.dim, [step_birth_logit(config)] * count)
+            self.step_gate = _gate(self.dim, [_logit(config.step_init / config.max_step)] * count)
 
     def _make_weights(self) -> None:
         config, heads, width = self.config, self.num_heads, self.dim // self.num_heads
@@ -254,17 +254,17 @@ class NeuralMemory(nn.Module):
         config, x = self.config, x.astype(mx.float32)
         shape = (x.shape[0], self.num_heads, config.depth, x.shape[1])
 
-        def logits(name: str) -> mx.array | None:
+        def logits(name: str, scale: float = 1.0) -> mx.array | None:
             if name not in self:
                 return None
-            flat = self[name](x).astype(mx.float32)
+            flat = self[name](x if scale == 1.0 else x * scale).astype(mx.float32)
             return flat.swapaxes(1, 2).reshape(shape)
 
         decay = logits("decay_gate")
         if config.decay == "fixed":
             per_head = mx.array(birth_logits(config, self.num_heads))
             decay = mx.broadcast_to(per_head[None, :, None, None], shape)
-        return make_gates(config, decay, logits("momentum_gate"), logits("step_gate"), shape)
+        return make_gates(config, decay, logits("momentum_gate"), logits("step_gate", config.step_gate_scale), shape)
 
     @property
     def norm(self) -> Norm | None:

@@ -10,15 +10,13 @@ and decay together, which the paper leaves out):
 ``m`` is 0 on masked slots: there ``W`` receives no momentum, alpha and theta are 0 and eta is 1.
 """
 
-import math
 from typing import NamedTuple, TypeVar
 
 import mlx.core as mx
 
+from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory.retention import log_keep, pairwise_products, prefix_products
-
-STRETCH = (-0.1, 1.1)
 
 Fields = TypeVar("Fields", bound=tuple)
 
@@ -38,7 +36,7 @@ class Gates(NamedTuple):
 
     def pieces(self, cuts: list[int]) -> "list[Gates]":
         """The gates cut along the tokens, before each index in ``cuts``."""
-        return _together([mx.split(g, cuts, axis=-1) for g in self if g is not None], self)
+        return _together([split(g, cuts, axis=-1) for g in self if g is not None], self)
 
     def grid(self, count: int) -> "Gates":
         """Tokens laid out as ``count`` chunks of equal length, (B, H, L, count, b)."""
@@ -84,7 +82,7 @@ def unstack_fields(fields: Fields, axis: int) -> list[Fields]:
 
     By a single split each: indexing one by one would cost a full-size gradient for every index.
     """
-    columns = [[x.squeeze(axis) for x in mx.split(f, f.shape[axis], axis=axis)] for f in fields if f is not None]
+    columns = [[x.squeeze(axis) for x in split(f, f.shape[axis], axis=axis)] for f in fields if f is not None]
     return _together(columns, fields)
 
 
@@ -108,7 +106,7 @@ def make_gates(
 
     ``alpha = sigmoid``, ``eta = sigmoid``, ``theta = max_step * sigmoid``, optionally times ``1 - eta``.
     """
-    theta = mx.full(shape, config.max_step) if step is None else config.max_step * _open(config, step)
+    theta = mx.full(shape, config.max_step) if step is None else config.max_step * mx.sigmoid(step)
     if config.normalized_step:
         theta = theta * mx.sigmoid(-momentum)
     return Gates(
@@ -116,23 +114,6 @@ def make_gates(
         log_momentum=None if momentum is None else log_keep(-momentum),
         step=theta,
     )
-
-
-def step_birth_logit(config: MemoryConfig) -> float:
-    """The step logit at which ``theta = step_init``."""
-    share = config.step_init / config.max_step
-    if config.step_gate == "stretched":
-        share = (share - STRETCH[0]) / (STRETCH[1] - STRETCH[0])
-    return -math.log(1 / share - 1)
-
-
-def _open(config: MemoryConfig, logit: mx.array) -> mx.array:
-    """How far the step gate is open, 0 to 1."""
-    share = mx.sigmoid(logit)
-    if config.step_gate == "sigmoid":
-        return share
-    low, high = STRETCH
-    return mx.clip(low + (high - low) * share, 0, 1)
 
 
 def mask_gates(gates: Gates, real: mx.array) -> Gates:

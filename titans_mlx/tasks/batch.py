@@ -41,12 +41,8 @@ def as_rng(seed: Seed) -> np.random.Generator:
     if isinstance(seed, np.random.Generator):
         return seed
     parts = list(seed) if isinstance(seed, Sequence) and not isinstance(seed, str) else [seed]
-    if not parts or not all(
-        isinstance(p, int | np.integer) and not isinstance(p, bool) and p >= 0 for p in parts
-    ):
-        raise ValueError(
-            f"seed must be an integer >= 0, a sequence of them, or a numpy Generator, got {seed!r}"
-        )
+    if not parts or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) and p >= 0 for p in parts):
+        raise ValueError(f"seed must be an integer >= 0, a sequence of them, or a numpy Generator, got {seed!r}")
     return np.random.default_rng(parts)
 
 

@@ -98,7 +98,5 @@ BASED_TRAIN = dict(
 )
 """Training mixture of the Based setting: task -> number of examples."""
 
-BASED_TEST = dict.fromkeys(
-    _tasks((64, 4), (64, 8), (64, 16), (128, 32), (256, 64), (512, 128), (1024, 256)), 1_000
-)
+BASED_TEST = dict.fromkeys(_tasks((64, 4), (64, 8), (64, 16), (128, 32), (256, 64), (512, 128), (1024, 256)), 1_000)
 """Test sets of the Based setting: task -> number of examples."""

@@ -75,9 +75,7 @@ class RecallTask:
                 f"num_keys must be at least num_pairs={self.num_pairs} (distinct keys), got {self.num_keys}"
             )
         if self.num_queries > self.num_pairs:
-            raise ValueError(
-                f"num_queries must be at most num_pairs={self.num_pairs}, got {self.num_queries}"
-            )
+            raise ValueError(f"num_queries must be at most num_pairs={self.num_pairs}, got {self.num_queries}")
 
     @property
     def vocab_size(self) -> int:

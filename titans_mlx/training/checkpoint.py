@@ -85,9 +85,7 @@ def _read(path: Path) -> tuple[dict[str, mx.array], int]:
     _check_complete(path)
     arrays, metadata = mx.load(str(path), return_metadata=True)
     if metadata.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is not a checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}"
-        )
+        raise ValueError(f"{path} is not a checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}")
     mx.eval(list(arrays.values()))
     return arrays, int(metadata["step"])
 
@@ -115,9 +113,7 @@ def _check(path: Path | str, prefix: str, wanted: dict[str, mx.array], found: di
     what = "parameter" if prefix == _MODEL else "optimizer state"
     surplus = [name for name in found if name.startswith(prefix) and name not in wanted]
     if surplus:
-        raise ValueError(
-            f"checkpoint {path} has {what} {surplus[0].removeprefix(prefix)!r}, the model has not"
-        )
+        raise ValueError(f"checkpoint {path} has {what} {surplus[0].removeprefix(prefix)!r}, the model has not")
     for name, array in wanted.items():
         shown = repr(name.removeprefix(prefix))
         if name not in found:

@@ -47,9 +47,7 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> optim.MultiOptimize
         return optim.AdamW(rate, list(config.betas), config.eps, weight_decay, bias_correction=True)
 
     decayed = {name for name, p in tree_flatten(model.trainable_parameters()) if decays(config, name, p)}
-    optimizer = optim.MultiOptimizer(
-        [adamw(config.weight_decay), adamw(0.0)], [lambda name, _: name in decayed]
-    )
+    optimizer = optim.MultiOptimizer([adamw(config.weight_decay), adamw(0.0)], [lambda name, _: name in decayed])
     optimizer.init(model.trainable_parameters())
     return optimizer
 

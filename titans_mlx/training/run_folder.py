@@ -63,9 +63,7 @@ class RunFolder:
             ValueError: the folder belongs to a run with another configuration; the message names the first
                 difference.
         """
-        given = json.loads(
-            json.dumps({"train": config, **self.settings}, default=_dataclass_dict, allow_nan=False)
-        )
+        given = json.loads(json.dumps({"train": config, **self.settings}, default=_dataclass_dict, allow_nan=False))
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "checkpoints").mkdir(exist_ok=True)
         if (self.path / "config.json").exists():

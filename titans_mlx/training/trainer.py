@@ -129,9 +129,7 @@ def train(
             session.check(step, loss.item(), norm.item())
             if _due(step, config.log_every, config.steps):
                 rate = optimizer.learning_rate.item()
-                session.record(
-                    step, "train", {"loss": loss, "learning_rate": rate, "grad_norm": norm}, metrics
-                )
+                session.record(step, "train", {"loss": loss, "learning_rate": rate, "grad_norm": norm}, metrics)
             if evaluate is not None and _due(step, config.eval_every, config.steps):
                 model.eval()
                 session.record(step, "eval", {}, evaluate(model))
@@ -209,9 +207,7 @@ class _Session:
         head = {"step": step, "kind": kind}
         taken = (head | dict(ours) | {"seconds": 0}).keys() & theirs.keys()
         if taken:
-            raise ValueError(
-                f"metrics must not use the name {sorted(taken)[0]!r}: the trainer records it itself"
-            )
+            raise ValueError(f"metrics must not use the name {sorted(taken)[0]!r}: the trainer records it itself")
         record = _plain({**head, **ours, **theirs, "seconds": round(self.seconds, 3)})
         self.records.append(record)
         if self.run is not None:

@@ -1,0 +1,335 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Titans: claims and evidence")
+
+with app.setup:
+    import json
+
+    import marimo as mo
+
+    # Before mlx, so that OpenBLAS is in place when it is loaded.
+    import titans_mlx
+
+    # isort: split
+    import mlx.core as mx
+
+    from titans_mlx import plots
+    from titans_mlx.claims import CLAIMS, recall_distance
+    from titans_mlx.claims.store import stored_results, stored_rows
+    from titans_mlx.memory.trace import Recorder, trace_rows
+    from titans_mlx.tasks import RecallTask
+
+    plots.use_theme()
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
+    # Titans: claims and evidence
+
+    *Titans: Learning to Memorize at Test Time* ([arXiv 2501.00663](https://arxiv.org/abs/2501.00663)) gives a
+    model a memory that learns while it reads: its own weights take one gradient step per token, driven by surprise,
+    with momentum for past surprise and decay for forgetting. This notebook says what of that was found to hold here,
+    and at what size. Statements and rules were written before the runs. The charts show stored results; one run can
+    be repeated live.
+    """)
+    return
+
+
+@app.cell
+def _():
+    results = mo.notebook_dir() / "results"
+    return (results,)
+
+
+@app.cell
+def _():
+    # A test has no command line to ask.
+    asked_to_run = mo.app_meta().mode != "test" and "run" in mo.cli_args()
+    return (asked_to_run,)
+
+
+@app.cell(hide_code=True)
+def _(results):
+    def ledger_line(claim):
+        verdict = claim.judge(stored_rows(results, claim))
+        evidence = f"[{claim.title}](#{claim.title.lower().replace(' ', '-')})"
+        found = f"{verdict.figure}. {verdict.scale}".rstrip(". ")
+        return f"| {claim.statement} | {claim.source} | **{verdict.status}** | {found} | {evidence} |"
+
+    mo.md(
+        "\n".join(
+            [
+                "## Ledger",
+                "",
+                "| Claim | Source | Status | Figure and scale | Evidence |",
+                "|:---|:---|:---|:---|:---|",
+                *[ledger_line(claim) for claim in CLAIMS.values()],
+            ]
+        )
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    claim = recall_distance.CLAIM
+    mo.vstack(
+        [
+            mo.md(f"## {claim.title}\n\n**{claim.statement}**"),
+            mo.accordion(
+                {
+                    "What is run": mo.md(claim.protocol),
+                    "What would refute it, and the rule of the verdict": mo.md(f"{claim.refuted_by}\n\n{claim.rule}"),
+                }
+            ),
+        ]
+    )
+    return (claim,)
+
+
+@app.cell
+def _(claim, results):
+    summary = recall_distance.summarise(stored_rows(results, claim))
+    mo.stop(
+        not summary,
+        mo.callout(
+            mo.md(f"""No results are stored yet. This makes them, goes on where it was after a stop, and takes hours:
+
+            ```
+            python scripts/claims.py run {claim.id} --profile full --jobs 2
+            ```
+
+            The live run below needs none."""),
+            kind="warn",
+        ),
+    )
+    return (summary,)
+
+
+@app.cell(hide_code=True)
+def _(summary):
+    def present(column, order):
+        return [name for name in order if any(row[column] == name for row in summary)]
+
+    settings = {f"{name} filler words": name for name in present("setting", recall_distance.SETTINGS)}
+    options = {
+        "paper's rule alone": "paper",
+        "with a write cost (not part of Titans)": "write cost",
+    }
+    options = {label: name for label, name in options.items() if name in present("option", recall_distance.OPTIONS)}
+    models = present("model", plots.STYLES)
+    setting = mo.ui.dropdown(settings, value=next(iter(settings)), label="Setting")
+    option = mo.ui.dropdown(options, value=next(iter(options)), label="Training")
+    chosen = mo.ui.multiselect(models, value=models, label="Models")
+    mo.hstack([setting, option, chosen], justify="start", gap=1.5, wrap=True)
+    return chosen, option, setting
+
+
+@app.cell(hide_code=True)
+def _(chosen, option, setting, summary):
+    shown = plots.chosen_rows(summary, setting.value, option.value, chosen.value)
+    mo.stop(not shown, mo.callout(mo.md("No stored result for this choice: choose more models."), kind="info"))
+    mo.hstack(
+        [
+            plots.recall_chart(shown, setting.value, option.value),
+            plots.cost_chart(shown, legend=False),
+        ],
+        justify="start",
+        gap=1,
+        wrap=True,
+    )
+    return (shown,)
+
+
+@app.cell(hide_code=True)
+def _(shown):
+    mo.accordion({"The numbers": mo.ui.table(table_lines(shown), selection=None, page_size=9, show_download=False)})
+    return
+
+
+@app.cell(hide_code=True)
+def _(claim, results, summary):
+    mo.md(f"""
+    **How to read this.** One line is one architecture, all of equal size. A point is the share of answers that were
+    right, over {max(row["seeds"] for row in summary)} trainings; its band is a 95 % interval that draws trainings and
+    sequences again. Right of the dotted line no model was trained. Beside it is what reading one sequence costs:
+    a memory has a constant size, attention over everything does not. Click a name in the legend to see it alone
+    (shift-click adds another). The last column of the numbers is the largest step size on filler: small writes
+    that add up over the distance are what overwrites the pairs.
+
+    {provenance_line(stored_results(results, claim))}
+    """)
+    return
+
+
+@app.function
+def table_lines(rows):
+    """Rows of a summary as people read them."""
+    return [
+        {
+            "Model": row["model"],
+            "Distance": row["distance"],
+            "Accuracy": f"{row['accuracy']:.1%}",
+            "95 % interval": f"{row['low']:.1%} to {row['high']:.1%}",
+            "Seeds": row["seeds"],
+            "Answers": row["answers"],
+            "Seconds per sequence": round(row["seconds_per_sequence"], 3),
+            "Peak memory (MB)": round(row["peak_megabytes"]),
+            "Largest theta on filler": None if row["filler_step"] is None else float(f"{row['filler_step']:.2g}"),
+        }
+        for row in sorted(rows, key=lambda row: (list(plots.STYLES).index(row["model"]), row["distance"]))
+    ]
+
+
+@app.function
+def provenance_line(stored):
+    """Where the stored numbers come from, in a sentence."""
+    origins = [result["provenance"] for result in stored]
+    commits = sorted({str(origin["commit"])[:9] for origin in origins})
+    hours = sum(origin["seconds"] for origin in origins) / 3600
+    machines = sorted({f"{origin['processor']} ({origin['cores']} cores)" for origin in origins})
+    last = max(origin["started"] for origin in origins)[:10]
+    return (
+        f"{len(stored)} stored runs, {hours:.1f} hours on {', '.join(machines)}, commit {', '.join(commits)}, {last}."
+    )
+
+
+@app.cell(hide_code=True)
+def _():
+    quick = recall_distance.jobs("quick")[0].settings
+    mo.md(f"""
+    ## Try it live
+
+    Trains one Titans variant and the sliding window from nothing, at {quick["lengths"][-1]} tokens, and asks them up to
+    {quick["distances"][-1]:,} tokens away. As set, it takes about a minute on two cores; the deep memory takes longer.
+    """)
+    return (quick,)
+
+
+@app.cell(hide_code=True)
+def _(quick):
+    live_model = mo.ui.dropdown(recall_distance.TITANS, value=quick["model"], label="Model")
+    live_option = mo.ui.dropdown(
+        {"paper's rule": "paper", "with write cost": "write cost"}, value="paper's rule", label="Training"
+    )
+    live_pairs = mo.ui.slider(2, 8, value=quick["num_pairs"], label="Pairs", show_value=True)
+    live_steps = mo.ui.slider(50, 400, 50, value=quick["steps"], label="Steps", show_value=True)
+    run_button = mo.ui.run_button(label="Train and test")
+    mo.hstack([live_model, live_option, live_pairs, live_steps, run_button], justify="start", gap=1.5, wrap=True)
+    return live_model, live_option, live_pairs, live_steps, run_button
+
+
+@app.cell(hide_code=True)
+def _(asked_to_run, live_model, live_option, live_pairs, live_steps, quick, run_button):
+    mo.stop(not (run_button.value or asked_to_run), mo.md("*Nothing has been run yet.*"))
+    live_rows = run_live(quick, live_model.value, live_option.value, live_pairs.value, live_steps.value)
+    return (live_rows,)
+
+
+@app.cell(hide_code=True)
+def _(live_option, live_rows):
+    mo.hstack(
+        [
+            plots.recall_chart(live_rows, "few", live_option.value),
+            plots.cost_chart(live_rows, legend=False),
+        ],
+        justify="start",
+        gap=1,
+        wrap=True,
+    )
+    return
+
+
+@app.function
+def run_live(quick, model, option, num_pairs, steps):
+    """Train and test a model and the sliding window as the quick profile does; the summary's rows."""
+    names = ("distances", "lengths", "rates", "near_sequences")
+    given = {name: tuple(quick[name]) if isinstance(quick[name], list) else quick[name] for name in names}
+    jobs = [
+        recall_distance.make_job(model, "few", option, label="live", steps=steps, num_pairs=num_pairs, **given)
+        for model, option in ((model, option), (recall_distance.SLIDING, "paper"))
+    ]
+    rows, done = [], 0
+    with mo.status.progress_bar(total=100 * len(jobs), title="Live run", remove_on_exit=True) as bar:
+        for index, job in enumerate(jobs):
+
+            def report(what, share, index=index):
+                nonlocal done
+                now = round(100 * (index + share))
+                bar.update(increment=now - done, subtitle=what)
+                done = now
+
+            rows += recall_distance.run_job(job, report)
+    return recall_distance.summarise(rows)
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
+    ## A memory at work
+
+    One sequence of pairs, filler and queries through a small trained LMM (matrix memory, two blocks of two heads). Each
+    row is one head's memory, each column a token; all numbers come from the definition, one token at a time.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _(results):
+    demo = results / "demo"
+    mo.stop(
+        not (demo / "config.json").exists(),
+        mo.callout(
+            mo.md("No trained model is stored yet. This makes one in some minutes: `python scripts/demo_model.py`"),
+            kind="warn",
+        ),
+    )
+    stored = json.loads((demo / "config.json").read_text(encoding="utf-8"))
+    task = RecallTask(**stored["task"])
+    model = titans_mlx.Titans(titans_mlx.TitansConfig.from_dict(stored["model"]))
+    model.load_weights(str(demo / "model.safetensors"))
+    mx.eval(model.parameters())
+    return model, task
+
+
+@app.cell(hide_code=True)
+def _(model):
+    blocks = {"all": None} | {str(index + 1): index + 1 for index in range(len(model.layers))}
+    sequence = mo.ui.slider(0, 30, value=7, label="Sequence", show_value=True)
+    block = mo.ui.dropdown(blocks, value="all", label="Block")
+    mo.hstack([sequence, block], justify="start", gap=1.5, wrap=True)
+    return block, sequence
+
+
+@app.cell
+def _(model, sequence, task):
+    batch = task.sample(1, 48, sequence.value)
+    recorder = Recorder()
+    said = mx.argmax(model.logits(model.hidden(mx.array(batch.tokens), observe=recorder)), axis=-1)
+    right = int((said[0, mx.array(batch.positions[0])] == mx.array(batch.answers[0])).sum())
+    work = trace_rows(recorder.traces(), task.spell(batch.tokens[0]).split())
+    return right, work
+
+
+@app.cell(hide_code=True)
+def _(block, right, task, work):
+    _heatmap = plots.memory_heatmap([row for row in work if block.value in (None, row["block"])])
+    mo.vstack([mo.md(f"The model answered {right} of {task.num_queries} queries of this sequence rightly."), _heatmap])
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
+    **How to read this.** Keys are blue, values orange, filler grey. The second block stores the pairs: its step
+    size opens at values, where a pair is complete, and all but closes on filler; its weights move while pairs are
+    read and then hold still. Surprise is high on filler too, which nobody can predict: it is the learned step size
+    that decides what is worth keeping. Choose one block to see it on its own scales.
+    """)
+    return
+
+
+if __name__ == "__main__":
+    app.run()

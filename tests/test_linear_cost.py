@@ -1,0 +1,104 @@
+"""Cost is linear in length: memory of forward, training and streaming, and the size of what is carried."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+import pytest
+from models import build, tree_bytes, uniform
+
+from titans_mlx import Titans
+
+LINEAR = ("lmm-online", "lmm-deep", "mac-deep", "mag-deep", "mal-deep", "sliding_window")
+LENGTH = 1024
+LONG = 16_384
+GROWTH = 2.3
+
+each = pytest.mark.parametrize("name", LINEAR)
+
+
+def small(name: str) -> Titans:
+    return build(name, num_layers=1, segment_size=64, window_size=64)
+
+
+def peak(work: Callable[[], object], repeats: int = 3) -> int:
+    """Bytes held at the worst moment of ``work``, above what was held before it.
+
+    The most of several runs: how soon arrays are freed depends on how far execution lags behind submission.
+    """
+    most = 0
+    for _ in range(repeats):
+        mx.synchronize()
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        before = mx.get_active_memory()
+        mx.eval(work())
+        most = max(most, mx.get_peak_memory() - before)
+    return most
+
+
+def forward(model: Titans, tokens: mx.array) -> mx.array:
+    return model(tokens)
+
+
+def forward_backward(model: Titans, tokens: mx.array) -> tuple[mx.array, dict]:
+    def loss(model: Titans) -> mx.array:
+        return nn.losses.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:], reduction="mean")
+
+    return nn.value_and_grad(model, loss)(model)
+
+
+def stream(model: Titans, tokens: mx.array, piece: int = 128) -> list:
+    """Read through a cache, evaluated piece by piece."""
+    cache = model.make_cache()
+    for start in range(0, tokens.shape[1], piece):
+        mx.eval(model(tokens[:, start : start + piece], cache), cache)
+    return cache
+
+
+@each
+@pytest.mark.parametrize("work", [forward, forward_backward])
+def test_memory_is_linear(name: str, work: Callable[[Titans, mx.array], object]) -> None:
+    model = small(name)
+    once, twice = (uniform(1, length + 1) for length in (LENGTH, 2 * LENGTH))
+    mx.eval(once, twice)
+    assert peak(lambda: work(model, twice)) <= GROWTH * peak(lambda: work(model, once))
+
+
+@each
+def test_memory_of_a_stream_is_constant(name: str) -> None:
+    model = small(name)
+    once, twice = (uniform(1, length) for length in (LENGTH, 2 * LENGTH))
+    mx.eval(once, twice)
+    assert peak(lambda: stream(model, twice)) <= 1.1 * peak(lambda: stream(model, once))
+
+
+@each
+def test_state_does_not_grow(name: str) -> None:
+    """Beyond one window and at the same place in a segment, the carried bytes are the same at every position."""
+    model, sizes = small(name), []
+    cache = model.make_cache()
+    for _ in range(6):
+        model(uniform(1, 64), cache)
+        mx.eval(cache)
+        sizes.append(tree_bytes(cache))
+    assert sizes[0] > 0
+    assert set(sizes) == {sizes[0]}
+
+
+@each
+def test_no_square_is_formed(name: str) -> None:
+    """At 16,384 tokens the peak is far below one byte per pair of tokens, the size of a bool mask."""
+    model, tokens = small(name), uniform(1, LONG)
+    mx.eval(tokens)
+    assert peak(lambda: model(tokens)[:, -1], repeats=1) < LONG * LONG / 2
+
+
+def test_the_full_transformer_does_grow() -> None:
+    """So that the test of the state above can fail."""
+    model = build("transformer")
+    cache = model.make_cache()
+    model(uniform(1, 64), cache)
+    first = tree_bytes(cache)
+    model(uniform(1, 64), cache)
+    assert tree_bytes(cache) == 2 * first
