@@ -23,19 +23,20 @@ SMALL: dict[str, Any] = {
 TITANS = ("lmm", "mac", "mag", "mal")
 MEMORIES: dict[str, MemoryConfig] = {"online": recipes.titans_matrix(), "deep": recipes.titans()}
 WITH_MEMORY = (*(f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES), "retnet")
-EVERY = (*WITH_MEMORY, "transformer", "sliding_window")
+BASELINES = ("transformer", "sliding_window")
+EVERY = (*WITH_MEMORY, *BASELINES, "mal-online-conv", "transformer-conv")
+"""``variant[-memory][-conv]``: ``conv`` gives attention a short convolution; ``retnet`` is an LMM."""
 
 
 def config(name: str, **changes: Any) -> TitansConfig:
     """The configuration of one of ``EVERY``; ``changes`` replace fields of :class:`TitansConfig`."""
-    fields = {**SMALL, **changes}
-    variant, _, memory = name.partition("-")
-    if memory:
-        fields.setdefault("memory", MEMORIES[memory])
-    if name == "retnet":
-        variant = "lmm"
-        fields.setdefault("memory", recipes.retnet(fields["num_heads"]))
-    return TitansConfig(variant=variant, **fields)
+    variant, *options = name.split("-")
+    chosen: dict[str, Any] = {"variant": variant}
+    if variant == "retnet":
+        chosen = {"variant": "lmm", "memory": recipes.retnet(changes.get("num_heads", SMALL["num_heads"]))}
+    for option in options:
+        chosen |= {"attention_conv_size": 4} if option == "conv" else {"memory": MEMORIES[option]}
+    return TitansConfig(**{**SMALL, **chosen, **changes})
 
 
 def build(name: str, **changes: Any) -> Titans:

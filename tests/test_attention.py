@@ -70,9 +70,7 @@ def attend(attention, pattern, inputs, cuts=(), state=None, window=WINDOW):
             y, state = attention.sliding(piece, state, window=window, persistent=persistent)
         else:
             size = start + x.shape[1]
-            y, state = attention.segment(
-                piece, h[:, low:high], state, segment_size=size, persistent=persistent
-            )
+            y, state = attention.segment(piece, h[:, low:high], state, segment_size=size, persistent=persistent)
         outputs.append(y)
     return mx.concatenate(outputs, axis=1), state
 

@@ -198,6 +198,8 @@ def test_07_each_group_of_parameters_is_there(name: str) -> None:
         wanted += ["initial_weights", "q_proj", "k_proj", "v_proj", "q_conv", "k_conv", "v_conv"]
     if name in WITH_MEMORY and name != "retnet":
         wanted += ["decay_gate", "momentum_gate", "step_gate"]
+    if name.endswith("conv"):
+        wanted += ["attention.q_conv", "attention.k_conv", "attention.v_conv"]
     if name.endswith("deep"):
         wanted += ["norm_gain", "norm_bias"]
     assert [group for group in wanted if not any(group in path for path in paths)] == []

@@ -1,4 +1,4 @@
-"""Properties of every model in training; the number in a test's name is the property's row: 2 no usable leak, 12 finite."""
+"""Properties of every model in training: rows 2 (no usable leak) and 12 (finite), as in the tests' names."""
 
 import math
 

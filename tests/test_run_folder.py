@@ -100,9 +100,7 @@ def test_another_configuration_is_refused(tmp_path):
     train(linear(), squares, inputs, config(), RunFolder(tmp_path, {"model": {"dim": 3}}))
     before = (tmp_path / "config.json").read_text()
     with pytest.raises(ValueError, match=r"train.learning_rate = 0.05, got 0.1"):
-        train(
-            linear(), squares, inputs, config(learning_rate=0.1), RunFolder(tmp_path, {"model": {"dim": 3}})
-        )
+        train(linear(), squares, inputs, config(learning_rate=0.1), RunFolder(tmp_path, {"model": {"dim": 3}}))
     with pytest.raises(ValueError, match=r"model.dim = 3, got 4"):
         train(linear(), squares, inputs, config(), RunFolder(tmp_path, {"model": {"dim": 4}}))
     with pytest.raises(ValueError, match=r"model.dim = 3, got 'absent'"):
@@ -227,9 +225,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen:
     """A process that trains in `folder`, or goes on there; what it says is kept for a failed test."""
     command = [sys.executable, str(ROOT / "tests" / "killed_run.py"), str(folder), *arguments]
     with report_of(folder).open("a") as report:
-        return subprocess.Popen(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=report, stderr=report
-        )
+        return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=report, stderr=report)
 
 
 def report_of(folder: Path) -> Path:

@@ -37,7 +37,7 @@ def test_gradient() -> None:
 
 
 def test_no_full_array_per_piece() -> None:
-    """The gradient's graph has no slice update, which is what makes a sum over slices quadratic."""
+    """A slice's gradient is as large as what was sliced: 11 times the input is alive at once with 64 slices."""
 
     def loss(x: mx.array) -> mx.array:
         return sum((part * part).sum() for part in split(x, 64, 0))
@@ -47,4 +47,4 @@ def test_no_full_array_per_piece() -> None:
     mx.reset_peak_memory()
     before = mx.get_active_memory()
     mx.eval(mx.grad(loss)(x))
-    assert mx.get_peak_memory() - before < 12 * x.nbytes
+    assert mx.get_peak_memory() - before < 6 * x.nbytes

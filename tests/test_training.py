@@ -51,9 +51,7 @@ def test_first_step_is_bias_corrected():
     """AdamW's first step is the rate times the gradient's sign; without the correction it is smaller."""
     model = linear()
     before = values(model)["weight"]
-    train(
-        model, lambda model, x: model.weight.sum(), inputs, config(steps=1, min_lr_ratio=1, weight_decay=0.0)
-    )
+    train(model, lambda model, x: model.weight.sum(), inputs, config(steps=1, min_lr_ratio=1, weight_decay=0.0))
     np.testing.assert_allclose(before - values(model)["weight"], 0.05, rtol=1e-4)
 
 

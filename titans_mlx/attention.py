@@ -182,7 +182,7 @@ class Attention(nn.Module):
         check_sequence("h", h, self.dim)
         if h.shape != x.shape:
             raise ValueError(f"h must have the shape of x, {x.shape}, got {h.shape}")
-        self._check_state(state, SegmentState, x.shape[0])
+        self.check_state(state, SegmentState, x.shape[0])
         start = _offset(state)
         end = start + x.shape[1]
         if end > segment_size:
@@ -202,7 +202,7 @@ class Attention(nn.Module):
         self, x: mx.array, state: AttentionState | None, reach: int | None = None
     ) -> tuple[mx.array, mx.array, mx.array, tuple[mx.array, ...]]:
         """Queries of x, keys and values of the cache followed by x, and the new tails of the convolutions."""
-        self._check_state(state, AttentionState, x.shape[0], reach)
+        self.check_state(state, AttentionState, x.shape[0], reach)
         streams, tails = self._convolve([self.q_proj(x), self.k_proj(x), self.v_proj(x)], state)
         q, keys, values = (self._split(stream) for stream in streams)
         q, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
@@ -245,29 +245,35 @@ class Attention(nn.Module):
     def _merge(self, y: mx.array) -> mx.array:
         return self.o_proj(y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], self.dim))
 
-    def _check_state(
+    def check_state(
         self,
         state: AttentionState | SegmentState | None,
         kind: type[AttentionState] | type[SegmentState],
         batch: int,
         reach: int | None = None,
+        name: str = "state",
     ) -> None:
+        """Raise a ValueError unless ``state`` is None, or of this kind, layer and batch.
+
+        ``reach`` is how many tokens at most a cache of sliding attention holds, ``window - 1``.
+        """
         if state is None:
             return
         if not isinstance(state, kind):
-            raise ValueError(f"state must be {kind.__name__} or None, got {type(state).__name__}")
+            raise ValueError(f"{name} must be {kind.__name__} or None, got {type(state).__name__}")
         cached = state.offset if reach is None else min(state.offset, reach)
         allowed = (batch, self.num_heads, cached, self.dim // self.num_heads)
-        if kind is AttentionState and len(state.tails) != (3 if self.conv_size else 0):
+        tails = [tail.shape for tail in state.tails] if kind is AttentionState else []
+        if kind is AttentionState and tails != [(batch, self.conv_size - 1, self.dim)] * (3 if self.conv_size else 0):
             raise ValueError(
-                f"state.tails must be of a layer with conv_size = {self.conv_size}, got {len(state.tails)} tails"
+                f"{name}.tails must be of this batch and conv_size = {self.conv_size}, got tails of shapes {tails}"
             )
-        for name in kind._fields[: kind._fields.index("offset")]:
-            array = getattr(state, name)
+        for field in kind._fields[: kind._fields.index("offset")]:
+            array = getattr(state, field)
             if array.shape != allowed:
                 raise ValueError(
-                    f"state.{name} must be (B, H, S, d) = {allowed} for the batch of x, this layer and "
-                    f"state.offset = {state.offset}, got shape {array.shape}"
+                    f"{name}.{field} must be (B, H, S, d) = {allowed} for the batch of x, this layer and "
+                    f"{name}.offset = {state.offset}, got shape {array.shape}"
                 )
 
 

@@ -197,7 +197,7 @@ def memory_heatmap(rows: list[Row], *, step: int = 10, row_height: int = 18) -> 
     order = list(dict.fromkeys(row["memory"] for row in drawn))
     panels = [_panel(drawn, order, field, title, step, row_height) for field, title in PANELS]
     panels[-1] = panels[-1].encode(x=alt.X("position:O", axis=_token_axis(tokens)))
-    return alt.vconcat(*panels, spacing=10).resolve_scale(color="independent")
+    return alt.vconcat(*panels, data=alt.Data(values=drawn), spacing=10).resolve_scale(color="independent")
 
 
 def _panel(rows: list[Row], order: list[str], field: str, title: str, step: int, row_height: int) -> alt.Chart:
@@ -217,7 +217,7 @@ def _panel(rows: list[Row], order: list[str], field: str, title: str, step: int,
     )
     tooltip = ["token:N", "position:Q", "memory:N", *[alt.Tooltip(f"{name}:Q", format=".3~g") for name, _ in PANELS]]
     return (
-        alt.Chart(alt.Data(values=rows))
+        alt.Chart()
         .mark_rect()
         .encode(
             x=alt.X("position:O", axis=None),

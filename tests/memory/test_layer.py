@@ -197,6 +197,16 @@ def test_outputs_have_the_dtype_of_the_model_and_the_state_is_float32(name, dtyp
 
 
 @pytest.mark.parametrize("name", TWO)
+def test_the_memory_works_in_float32_under_a_bfloat16_model(name):
+    memory = make(name)
+    memory.set_dtype(mx.bfloat16)
+    inputs, _ = memory.project(sequence().astype(mx.bfloat16), memory.init_state(2).tails)
+    assert {array.dtype for array in (*inputs[:3], *inputs.gates)} == {mx.float32}
+    norms = mx.linalg.norm(inputs.k, axis=-1)
+    assert mx.abs(norms - 1).max().item() <= 1e-4
+
+
+@pytest.mark.parametrize("name", TWO)
 def test_half_precision_inputs_to_a_float32_memory(name):
     """Gradients included: they come back in the dtype of what they belong to."""
     memory, x = make(name), sequence().astype(mx.bfloat16)

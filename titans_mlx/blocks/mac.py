@@ -103,6 +103,7 @@ class MACBlock(nn.Module):
         """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, MACState)
         self.memory.check_state(state.memory, batch_size, f"{name}.memory")
+        self.attention.check_state(state.segment, SegmentState, batch_size, name=f"{name}.segment")
         expected = (state.offset - 1) % self.segment_size + 1 if state.offset else 0
         given = state.segment.offset if state.segment else 0
         if given != expected:

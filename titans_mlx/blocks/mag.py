@@ -52,4 +52,6 @@ class MAGBlock(nn.Module):
     def check_state(self, state: MAGState, batch_size: int, name: str) -> None:
         """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, MAGState)
+        reach = self.window_size - 1
+        self.attention.check_state(state.attention, AttentionState, batch_size, reach, f"{name}.attention")
         self.memory.check_state(state.memory, batch_size, f"{name}.memory")

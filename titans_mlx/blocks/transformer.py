@@ -33,5 +33,7 @@ class TransformerBlock(nn.Module):
         return self.mlp(x + y), state
 
     def check_state(self, state: AttentionState, batch_size: int, name: str) -> None:
-        """Raise a ValueError unless ``state`` is this block's; the attention itself checks its shapes."""
+        """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, AttentionState)
+        reach = None if self.window_size is None else self.window_size - 1
+        self.attention.check_state(state, AttentionState, batch_size, reach, name)

@@ -250,8 +250,13 @@ class NeuralMemory(nn.Module):
         return inputs, () if q_tail is None else (q_tail, k_tail, v_tail)
 
     def gates(self, x: mx.array) -> Gates:
-        """The gates of x (B, T, dim), each (B, H, L, T) float32."""
+        """The gates of x (B, T, dim), each (B, H, L, T) float32.
+
+        They see a token whose root mean square is above 1 at 1: gates saturated by the size of an input, not by its
+        direction, let the outer gradient of a deep memory grow without end.
+        """
         config, x = self.config, x.astype(mx.float32)
+        x = x * mx.rsqrt(mx.maximum(1, (x * x).mean(-1, keepdims=True)))
         shape = (x.shape[0], self.num_heads, config.depth, x.shape[1])
 
         def logits(name: str, scale: float = 1.0) -> mx.array | None:

@@ -1,0 +1,188 @@
+"""Charts say what the rows say, in marks that can be told apart, and only ``plots`` knows altair."""
+
+import ast
+import re
+from pathlib import Path
+
+import altair as alt
+import pytest
+
+import titans_mlx
+from titans_mlx import plots
+from titans_mlx.claims.recall_distance import SLIDING, TITANS, model_configs
+
+PACKAGE = Path(titans_mlx.__file__).parent
+MODELS = ("LMM matrix", "RetNet", SLIDING)
+GATES = ("surprise", "alpha", "eta", "theta", "movement")
+
+
+@pytest.fixture(autouse=True)
+def theme():
+    """The package's look, for one test."""
+    before = alt.theme.active
+    plots.use_theme()
+    yield
+    alt.theme.enable(before)
+
+
+def summary(models=MODELS, setting="few", option="paper", distances=(256, 1024, 65_536)):
+    """Rows as ``summarise`` gives them, with accuracies that tell them apart."""
+    return [
+        {
+            "setting": setting,
+            "model": model,
+            "option": option,
+            "distance": distance,
+            "accuracy": 0.9 - 0.1 * index,
+            "low": 0.8 - 0.1 * index,
+            "high": 0.95 - 0.1 * index,
+            "seeds": 3,
+            "answers": 768,
+            "chance": 0.02,
+            "trained_length": 1024,
+            "parameters": 114_000,
+            "seconds_per_sequence": 1e-4 * distance,
+            "peak_megabytes": 30.0 + index,
+            "filler_step": None,
+        }
+        for index, model in enumerate(models)
+        for distance in distances
+    ]
+
+
+def work(blocks=1, heads=2, layers=1, **values):
+    """Rows as ``trace_rows`` gives them for three tokens."""
+    fields = dict(zip(GATES, (2.0, 0.001, 0.5, 0.1, 0.3), strict=True)) | values
+    return [
+        {"position": t, "token": token, "block": block + 1, "head": head + 1, "layer": layer + 1, **fields}
+        for block in range(blocks)
+        for head in range(heads)
+        for layer in range(layers)
+        for t, token in enumerate(["k3", "v12", "f7"])
+    ]
+
+
+def values(chart) -> list[dict]:
+    """Every row of data in a chart."""
+
+    def walk(node):
+        if isinstance(node, dict):
+            if isinstance(node.get("data"), dict):
+                yield from node["data"]["values"]
+            for child in node.values():
+                yield from walk(child)
+        elif isinstance(node, list):
+            for child in node:
+                yield from walk(child)
+
+    return list(walk(chart.to_dict()))
+
+
+def words(chart, folder: Path) -> list[str]:
+    """Every word drawn, by rendering; a chart that Vega cannot compile fails here."""
+    path = folder / "chart.svg"
+    chart.save(path)
+    return re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text(encoding="utf-8"))
+
+
+def test_every_model_of_the_claim_has_a_style_of_its_own():
+    assert list(plots.STYLES) == list(model_configs(130))
+    colours, _, shapes = zip(*plots.STYLES.values(), strict=True)
+    assert len(set(colours)) == len(colours)
+    assert len(set(zip(colours, shapes, strict=True))) == len(shapes)
+    assert all((dash == plots.SOLID) is (name in TITANS) for name, (_, dash, _) in plots.STYLES.items())
+
+
+def test_an_option_is_of_titans_and_baselines_stand_beside_it():
+    rows = summary() + summary(["LMM matrix"], option="write cost") + summary(setting="many")
+    chosen = plots.chosen_rows(rows, "few", "write cost")
+    assert {(row["model"], row["option"]) for row in chosen} == {
+        ("LMM matrix", "write cost"),
+        ("RetNet", "paper"),
+        (SLIDING, "paper"),
+    }
+    assert {row["model"] for row in plots.chosen_rows(rows, "few", "paper", ["RetNet"])} == {"RetNet"}
+
+
+def test_a_model_that_lacks_the_option_is_left_out_not_replaced():
+    rows = summary(["LMM matrix", "MAC"]) + summary(["MAC"], option="write cost")
+    assert {row["model"] for row in plots.chosen_rows(rows, "few", "write cost")} == {"MAC"}
+
+
+def test_recall_chart_holds_the_rows_and_its_reference_lines(tmp_path):
+    chart = plots.recall_chart(summary(), "few", title="Recall")
+    drawn = [row for row in values(chart) if "accuracy" in row]
+    for row in summary():
+        assert {name: row[name] for name in ("model", "distance", "accuracy", "low", "high")}.items() <= next(
+            d.items() for d in drawn if (d["model"], d["distance"]) == (row["model"], row["distance"])
+        )
+    assert {"chance": 0.02} in values(chart)
+    assert {"length": 1024} in values(chart)
+    shown = words(chart, tmp_path)
+    axes = ["Distance (filler tokens between pair and query)", "Accuracy of recall (share of answers)"]
+    for word in [*MODELS, *axes, "chance 2%", "trained up to 1,024 tokens", "65,536", "100%", "Recall"]:
+        assert word in shown
+
+
+def test_distances_short_of_the_training_length_leave_room_for_it(tmp_path):
+    chart = plots.recall_chart(summary(distances=(16, 64)), "few")
+    domains = re.findall(r"'domain': \[([\d., ]+)\], 'nice': False, 'type': 'log'", str(chart.to_dict()))
+    assert set(domains) == {"16, 1024"}
+
+
+def test_recall_chart_refuses_what_has_no_rows():
+    with pytest.raises(ValueError, match=r"\('few', 'paper'\).*got \('many', 'paper'\)"):
+        plots.recall_chart(summary(), "many")
+
+
+def test_picture_shows_every_setting_and_one_legend(tmp_path):
+    shown = words(plots.recall_picture(summary() + summary(setting="many")), tmp_path)
+    assert "Few filler words" in shown
+    assert "Many filler words" in shown
+    assert shown.count("RetNet") == 1
+    with pytest.raises(ValueError, match="option must be that of a row"):
+        plots.recall_picture(summary(), "write cost")
+
+
+def test_cost_chart_spans_whole_decades(tmp_path):
+    rows = summary()
+    shown = words(plots.cost_chart(rows), tmp_path)
+    for word in ("Seconds per sequence", "Peak memory (MB)", "0.01", "10", "100", "RetNet"):
+        assert word in shown
+    assert "RetNet" not in words(plots.cost_chart(rows, legend=False), tmp_path)
+
+
+def test_heatmap_names_tokens_and_memories(tmp_path):
+    shown = words(plots.memory_heatmap(work(blocks=2)), tmp_path)
+    for word in ("k3", "v12", "f7", "block 1, head 1", "block 2, head 2", "0.3"):
+        assert word in shown
+    assert sum(word.split(":")[0] in ("Surprise", "Movement") for word in shown) == 2
+
+
+def test_heatmap_names_only_what_tells_memories_apart(tmp_path):
+    assert "head 2" in words(plots.memory_heatmap(work()), tmp_path)
+    assert "head 1, layer 2" in words(plots.memory_heatmap(work(layers=2)), tmp_path)
+    assert "layer 2" in words(plots.memory_heatmap(work(heads=1, layers=2)), tmp_path)
+
+
+def test_heatmap_of_a_memory_without_decay(tmp_path):
+    assert "Decay alpha: share of the old weights that is forgotten" in words(
+        plots.memory_heatmap(work(alpha=0.0)), tmp_path
+    )
+    with pytest.raises(ValueError, match="rows must not be empty"):
+        plots.memory_heatmap([])
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of the modules that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {
+        name.split(".")[0] for name in plain | {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    }
+
+
+def test_only_plots_knows_altair_and_nothing_knows_marimo():
+    used = {path.relative_to(PACKAGE).as_posix(): imports(path) for path in PACKAGE.rglob("*.py")}
+    assert [name for name, modules in used.items() if "altair" in modules] == ["plots.py"]
+    assert not [name for name, modules in used.items() if "marimo" in modules]
