@@ -10,7 +10,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from titans_mlx.claims.recall_distance import make_job, task_of, train_model
+from titans_mlx.claims.recall_distance import make_job
+from titans_mlx.claims.recall_runs import task_of, train_model
 from titans_mlx.claims.training import validation_accuracy
 from titans_mlx.config import TitansConfig
 from titans_mlx.training import provenance

@@ -60,10 +60,10 @@ def opened(notebook, results):
 def test_it_shows_what_is_stored(opened):
     shown, defs = opened
     assert {row["model"] for row in defs["shown"]} == {"LMM matrix", recall_distance.SLIDING}
-    assert "2 stored runs" in shown
+    assert "Stored runs: 2" in shown
     assert "not run" in shown, "four steps to a distance of 64 are no evidence for the ledger"
     assert "chance 2%" in shown
-    assert len(defs["work"]) == 2 * 2 * 48
+    assert len(defs["work"]) == 2 * 2 * 44
     assert "of 8 queries" in shown
 
 

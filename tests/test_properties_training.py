@@ -52,17 +52,20 @@ def test_02_a_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def train_hard(name: str, seed: int) -> tuple[Titans, TrainResult]:
     """1,000 steps at the default options on one row of noise and one row of a single repeated token."""
     mx.random.seed(seed)
-    model = build(name, num_layers=1, segment_size=16)
+    model = build(name, num_layers=1, segment_size=8)
+    # The blocks share one memory: what it does over several chunks is left to LMM, the fastest.
+    length = 33 if name == "lmm-deep" else 17
 
     def batch(step: int) -> tuple[mx.array]:
-        return (mx.concatenate([uniform(1, 21), mx.broadcast_to(uniform(1, 1), (1, 21))]),)
+        return (mx.concatenate([uniform(1, length), mx.broadcast_to(uniform(1, 1), (1, length))]),)
 
     return model, train(model, next_token_loss, batch, TrainConfig(steps=1000, seed=seed))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("name", ["lmm-online", *(f"{variant}-deep" for variant in TITANS)])
+@pytest.mark.parametrize(
+    ("name", "seed"), [("lmm-online", 0), *((f"{variant}-deep", seed) for variant in TITANS for seed in range(3))]
+)
 def test_12_training_stays_finite(name: str, seed: int) -> None:
     """The trainer stops on a loss or gradient that is not finite; what is left to see is that it has learned."""
     model, result = train_hard(name, seed)

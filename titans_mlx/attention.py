@@ -263,11 +263,11 @@ class Attention(nn.Module):
             raise ValueError(f"{name} must be {kind.__name__} or None, got {type(state).__name__}")
         cached = state.offset if reach is None else min(state.offset, reach)
         allowed = (batch, self.num_heads, cached, self.dim // self.num_heads)
-        tails = [tail.shape for tail in state.tails] if kind is AttentionState else []
-        if kind is AttentionState and tails != [(batch, self.conv_size - 1, self.dim)] * (3 if self.conv_size else 0):
-            raise ValueError(
-                f"{name}.tails must be of this batch and conv_size = {self.conv_size}, got tails of shapes {tails}"
-            )
+        if isinstance(state, AttentionState):
+            tails = [(batch, self.conv_size - 1, self.dim)] * (3 if self.conv_size else 0)
+            given = [tail.shape for tail in state.tails]
+            if given != tails:
+                raise ValueError(f"{name}.tails must have shapes {tails} for the batch and this layer, got {given}")
         for field in kind._fields[: kind._fields.index("offset")]:
             array = getattr(state, field)
             if array.shape != allowed:

@@ -160,7 +160,10 @@ def cost_chart(rows: list[Row], *, width: int = 270, height: int = 140, legend: 
     """
     names = ("model", "distance", "seconds_per_sequence", "peak_megabytes")
     panels = []
-    for field, title in (("seconds_per_sequence", "Seconds per sequence"), ("peak_megabytes", "Peak memory (MB)")):
+    for field, title in (
+        ("seconds_per_sequence", "Seconds per sequence"),
+        ("peak_megabytes", "Peak memory per sequence (MB)"),
+    ):
         last = field == "peak_megabytes"
         tooltip = [
             alt.Tooltip("model:N"),
@@ -212,7 +215,7 @@ def _panel(rows: list[Row], order: list[str], field: str, title: str, step: int,
         gradientLength=SCALE_WIDTH,
         gradientThickness=8,
         values=[0, top],
-        format=".2~g",
+        labelExpr="format(datum.value, datum.value > 0 && datum.value < 0.001 ? '.1e' : '.2~g')",
         labelFontSize=11,
     )
     tooltip = ["token:N", "position:Q", "memory:N", *[alt.Tooltip(f"{name}:Q", format=".3~g") for name, _ in PANELS]]
@@ -271,7 +274,7 @@ def _distance_axis(rows: list[Row], short: bool = False, title: bool = True) -> 
     distances = sorted({row["distance"] for row in rows})
     name = "Distance (tokens)" if short else "Distance (filler tokens between pair and query)"
     ends = [*distances, *[row["trained_length"] for row in rows if not short]]
-    values = distances[::2] if short else distances
+    values = distances[::-2] if short else distances
     axis = alt.Axis(
         title=name if title else None, values=values, format=",d", grid=not short, labelFlush=False, labelOverlap=True
     )

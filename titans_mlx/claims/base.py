@@ -11,7 +11,7 @@ Profile = Literal["smoke", "quick", "full"]
 Progress = Callable[[str, float], None]
 """Called with what is being done and the share of the work that is behind, 0 to 1."""
 
-Status = Literal["reproduced", "reproduced in part", "not reproduced", "not run"]
+Status = Literal["reproduced", "reproduced in part", "not reproduced", "unfinished", "not run"]
 
 
 class Verdict(NamedTuple):

@@ -55,18 +55,20 @@ def answer_loss(write_cost: float) -> Callable[..., tuple[mx.array, dict[str, mx
     def loss(
         model: Titans, tokens: mx.array, positions: mx.array, answers: mx.array
     ) -> tuple[mx.array, dict[str, mx.array]]:
-        steps: list[mx.array] = []
+        steps: dict[int, list[mx.array]] = {}
 
         def observe(memory: NeuralMemory, state: MemoryState, inputs: Inputs) -> None:
-            steps.append(inputs.gates.step.mean())
+            steps.setdefault(id(memory), []).append(inputs.gates.step)
 
         hidden = model.hidden(tokens, observe=observe)
         asked = mx.take_along_axis(hidden, positions[:, :, None], axis=1)
         logits = model.logits(asked).astype(mx.float32)
         entropy = nn.losses.cross_entropy(logits, answers, reduction="mean")
         accuracy = (mx.argmax(logits, axis=-1) == answers).astype(mx.float32).mean()
-        cost = write_cost * sum(steps) if write_cost and steps else 0.0
-        return entropy + cost, {"accuracy": accuracy}
+        if write_cost:
+            # MAC shows its memory one segment at a time: a memory's mean is over all it was shown.
+            entropy += write_cost * sum(mx.concatenate(shown, axis=-1).mean() for shown in steps.values())
+        return entropy, {"accuracy": accuracy}
 
     return loss
 

@@ -1,0 +1,225 @@
+"""The laboratory: matching, intervals, streaming evaluation, storage, and a verdict that follows from its rule."""
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from titans_mlx import Titans
+from titans_mlx.claims import CLAIMS, recall_distance
+from titans_mlx.claims.base import Job
+from titans_mlx.claims.matching import match_parameters, parameters
+from titans_mlx.claims.recall_distance import (
+    DISTANCES,
+    FAR,
+    SLIDING,
+    TITANS,
+    judge,
+    make_job,
+    model_configs,
+    summarise,
+)
+from titans_mlx.claims.report import BEGIN, END, write_table
+from titans_mlx.claims.statistics import bootstrap_interval
+from titans_mlx.claims.store import result_path, run_and_store, stored_rows
+from titans_mlx.claims.streaming import recall_by_distance
+from titans_mlx.claims.training import answer_loss, recall_batches
+from titans_mlx.config import TitansConfig
+from titans_mlx.tasks.recall import SETTINGS, RecallTask
+
+CLAIM = recall_distance.CLAIM
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_models_have_equal_size(setting: str) -> None:
+    counts = {name: parameters(c) for name, c in model_configs(SETTINGS[setting].vocab_size).items()}
+    assert max(counts.values()) <= 1.05 * min(counts.values()), counts
+
+
+def test_a_size_out_of_reach_is_an_error() -> None:
+    with pytest.raises(ValueError, match="target must be within 5 %.*got 1000"):
+        match_parameters(TitansConfig(dim=64), 1000)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for trial in range(60):
+        seeds = rng.normal(0.7, 0.05, size=8)
+        correct = [rng.random((20, 4)) < p for p in seeds]
+        low, high = bootstrap_interval(correct, seed=trial)
+        covered += low <= 0.7 <= high
+    assert 45 <= covered <= 60
+
+
+def test_interval_counts_sequences_not_answers() -> None:
+    """Eight answers that stand and fall together are one observation, not eight."""
+    whole = np.repeat(np.random.default_rng(1).random((16, 1)) < 0.5, 8, axis=1)
+    independent = np.random.default_rng(1).random((16, 8)) < 0.5
+    together, apart = (np.diff(bootstrap_interval([c]))[0] for c in (whole, independent))
+    assert together > 2 * apart
+
+
+def tiny(name: str, task: RecallTask) -> Titans:
+    mx.random.seed(0)
+    return Titans(model_configs(task.vocab_size)[name].replace(dim=16, mlp_hidden=16))
+
+
+@pytest.mark.parametrize("name", ["LMM matrix", "MAC", "Transformer, no positions"])
+def test_streaming_gives_what_whole_sequences_give(name: str) -> None:
+    task = RecallTask(num_pairs=2, num_queries=2)
+    model = tiny(name, task)
+    results = recall_by_distance(model, task, [5, 40, 90], sequences=3, seed=7, piece=16)
+    assert [r.distance for r in results] == [5, 40, 90]
+    assert all(r.correct.shape == (3, 2) and r.peak_bytes > 0 for r in results)
+    for result, expected in zip(results, answers_in_one_call(model, task, [5, 40, 90], 3, 7, 16), strict=True):
+        assert np.array_equal(result.correct, expected)
+    assert (results[0].filler_step is None) == name.startswith("Transformer")
+
+
+def answers_in_one_call(
+    model: Titans, task: RecallTask, distances: list[int], sequences: int, seed: int, piece: int
+) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    context = task.context(sequences, rng)
+    queries = task.queries(context.keys, context.values, rng)
+    filler, at, correct = [context.tokens], 0, []
+    for distance in distances:
+        while at < distance:
+            count = min(piece, distance - at)
+            filler.append(task.filler(sequences, count, rng))
+            at += count
+        logits = model(mx.array(np.concatenate([*filler, queries.tokens], axis=1)))[:, -task.query_length :]
+        said = np.take_along_axis(np.array(mx.argmax(logits, axis=-1)), queries.positions, axis=1)
+        correct.append(said == queries.answers)
+    return correct
+
+
+def test_distances_must_increase() -> None:
+    task = RecallTask(num_pairs=2, num_queries=2)
+    with pytest.raises(ValueError, match=r"distances must be >= 0 and increase, got \[8, 4\]"):
+        recall_by_distance(tiny("LMM matrix", task), task, [8, 4], 1, 0)
+
+
+def test_training_batches_are_a_function_of_the_step() -> None:
+    task = RecallTask()
+    batches = recall_batches(task, (64, 128), seed=3, pairs=(8, 16), tokens=256)
+    for step in range(1, 6):
+        for first, second in zip(batches(step), batches(step), strict=True):
+            assert np.array_equal(first, second)
+    shapes = {(batches(step)[0].shape, batches(step)[1].shape[1]) for step in range(1, 40)}
+    assert shapes == {((4, 64), 8), ((4, 64), 16), ((2, 128), 8), ((2, 128), 16)}
+
+
+def test_length_without_room_is_an_error_before_training() -> None:
+    with pytest.raises(ValueError, match="length must be an integer >= 31"):
+        recall_batches(RecallTask(), (64, 30), seed=0)
+
+
+def test_write_cost_adds_the_mean_step_of_every_memory() -> None:
+    task = RecallTask(num_pairs=2, num_queries=2)
+    model = tiny("MAC", task)
+    tokens, positions, answers = (mx.array(part) for part in recall_batches(task, (80,), 0, tokens=160)(1))
+    plain, _ = answer_loss(0.0)(model, tokens, positions, answers)
+    costly, _ = answer_loss(0.1)(model, tokens, positions, answers)
+    means: dict[int, list[mx.array]] = {}
+    model.hidden(tokens, observe=lambda *shown: means.setdefault(id(shown[0]), []).append(shown[2].gates.step))
+    expected = sum(mx.concatenate(steps, axis=-1).mean().item() for steps in means.values())
+    assert len(means) == 2
+    assert (costly - plain).item() == pytest.approx(0.1 * expected, rel=1e-4)
+
+
+def fake_rows(accuracy: dict[str, float], setting: str, seeds: int = 3, window: float = 0.02) -> list[dict]:
+    """A table as the runs give it, its accuracies set by hand, to try the rule on."""
+    rows = []
+    for model in (*TITANS, SLIDING):
+        for seed in range(seeds):
+            for distance in DISTANCES:
+                share = window if model == SLIDING else accuracy.get(model, 0.5)
+                correct = np.random.default_rng(seed).binomial(8, share, size=64).tolist()
+                rows.append(
+                    {
+                        "setting": setting,
+                        "model": model,
+                        "option": "paper",
+                        "seed": seed,
+                        "distance": distance,
+                        "accuracy": sum(correct) / 512,
+                        "correct": correct,
+                        "sequences": 64,
+                        "queries": 8,
+                        "chance": 0.02,
+                        "trained_length": 1024,
+                        "parameters": 100_000,
+                        "seconds_per_sequence": 1.0,
+                        "peak_bytes": 10**6,
+                        "filler_step": None,
+                    }
+                )
+    return rows
+
+
+def test_verdicts_follow_the_rule() -> None:
+    good, bad = {"MAC": 0.99}, {"MAC": 0.9}
+    few, many = (fake_rows(good, setting) for setting in ("few", "many"))
+    assert judge([]).status == "not run"
+    assert judge(few).status == "unfinished"
+    assert "many: MAC" in judge(few).figure
+    assert judge(few + many).status == "reproduced"
+    assert "MAC 99%" in judge(few + many).figure
+    assert judge(few + fake_rows(bad, "many")).status == "reproduced in part"
+    assert judge(fake_rows(bad, "few") + fake_rows(bad, "many")).status == "not reproduced"
+    seeing = [fake_rows(good, setting, window=0.5) for setting in ("few", "many")]
+    assert judge(seeing[0] + seeing[1]).status == "not reproduced", "a window above chance refutes the claim"
+
+
+def test_write_cost_never_counts() -> None:
+    rows = [{**row, "option": "write cost"} for setting in SETTINGS for row in fake_rows({"MAC": 1.0}, setting)]
+    rows += [row for setting in SETTINGS for row in fake_rows({"MAC": 0.4}, setting)]
+    assert judge(rows).status == "not reproduced"
+
+
+def test_summary_pools_seeds() -> None:
+    table = summarise(fake_rows({"MAC": 0.7}, "few"))
+    (row,) = [r for r in table if r["model"] == "MAC" and r["distance"] == FAR]
+    assert row["seeds"] == 3 and row["answers"] == 3 * 512
+    assert row["low"] < row["accuracy"] < row["high"]
+
+
+def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
+    job = CLAIM.jobs("smoke")[0]
+    told: list[float] = []
+    rows = run_and_store(tmp_path, CLAIM, job, lambda what, share: told.append(share))
+    assert told and all(0 <= share <= 1 for share in told)
+    path = result_path(tmp_path, CLAIM, job)
+    stored = json.loads(path.read_text())
+    assert stored["provenance"]["source_hash"] and stored["provenance"]["seconds"] > 0
+    before = path.stat().st_mtime_ns
+    assert run_and_store(tmp_path, CLAIM, job) == rows == stored_rows(tmp_path, CLAIM)
+    assert path.stat().st_mtime_ns == before
+    with pytest.raises(ValueError, match="must hold the settings of job"):
+        run_and_store(tmp_path, CLAIM, Job(job.id, {**job.settings, "steps": 5}))
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_table(readme, tmp_path)
+    text = readme.read_text()
+    assert CLAIM.statement in text and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n")
+
+
+def test_every_claim_says_what_it_must() -> None:
+    for name, claim in CLAIMS.items():
+        assert claim.id == name
+        assert all((claim.statement, claim.source, claim.protocol, claim.refuted_by, claim.rule))
+        ids = [job.id for profile in ("smoke", "quick", "full") for job in claim.jobs(profile)]
+        assert len(ids) == len(set(ids))
+    with pytest.raises(ValueError, match="profile must be one of"):
+        CLAIM.run("long")
+
+
+@pytest.mark.parametrize("name", ["model", "setting", "option"])
+def test_unknown_names_are_errors(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be one of .* got 'nothing'"):
+        make_job(**{"model": "MAC", name: "nothing"})

@@ -1,0 +1,136 @@
+"""What one job of the recall claim does: choose a rate, train with each seed, ask at every distance."""
+
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+
+from titans_mlx.claims.base import Job, Progress, Row, part
+from titans_mlx.claims.streaming import recall_by_distance
+from titans_mlx.claims.training import answer_loss, recall_batches, validation_accuracy
+from titans_mlx.config import TitansConfig
+from titans_mlx.model import Titans
+from titans_mlx.tasks.recall import SETTINGS, RecallTask
+from titans_mlx.training import TrainConfig, count_parameters, train
+
+TEST_SEED, SELECTION_SEED = 1_000_003, 100
+COMPILED_STEPS = 300
+NEAR = 16_384
+"""Up to this distance more sequences are read."""
+
+
+def run_job(job: Job, progress: Progress | None = None) -> list[Row]:
+    """Train at every rate of the grid with the first seed, keep the best, train the other seeds at it, test all."""
+    settings, task = job.settings, task_of(job)
+    first, *others = settings["seeds"]
+    count = len(settings["rates"]) + len(others)
+    validated = [
+        _train_and_validate(settings, task, rate, first, SELECTION_SEED, part(progress, index, count))
+        for index, rate in enumerate(settings["rates"])
+    ]
+    best = max(validated, key=lambda trained: trained.validation)
+    trained = [best]
+    for index, seed in enumerate(others, len(settings["rates"])):
+        share = part(progress, index, count)
+        trained.append(_train_and_validate(settings, task, best.rate, seed, SELECTION_SEED, share))
+    scores = {str(candidate.rate): candidate.validation for candidate in validated}
+    return [{**row, "rate_scores": scores} for each in trained for row in _test(settings, task, each, progress)]
+
+
+class Trained(NamedTuple):
+    """A trained model and how it came about."""
+
+    model: Titans
+    rate: float
+    seed: int
+    seconds: float
+    validation: float
+
+
+def _train_and_validate(
+    settings: dict[str, Any],
+    task: RecallTask,
+    rate: float,
+    seed: int,
+    validation_seed: int,
+    progress: Progress | None,
+) -> Trained:
+    config = TitansConfig.from_dict(settings["architecture"])
+    model, seconds = train_model(settings, config, task, rate, seed, progress)
+    accuracy = validation_accuracy(model, task, max(settings["lengths"]), 64, validation_seed)
+    return Trained(model, rate, seed, seconds, accuracy)
+
+
+def task_of(job: Job) -> RecallTask:
+    """The task a job is about."""
+    pairs = job.settings["num_pairs"]
+    return RecallTask(num_filler=SETTINGS[job.settings["setting"]].num_filler, num_pairs=pairs, num_queries=pairs)
+
+
+def train_model(
+    settings: dict[str, Any],
+    config: TitansConfig,
+    task: RecallTask,
+    rate: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> tuple[Titans, float]:
+    """A trained model and the seconds it took."""
+    steps = settings["steps"]
+    mx.random.seed(seed)
+    model = Titans(config)
+    schedule = TrainConfig(
+        steps=steps,
+        learning_rate=rate,
+        warmup=min(50, steps // 4),
+        seed=seed,
+        log_every=max(1, steps // 50),
+        # Tracing pays only over many steps; on a fresh machine it first builds its kernels, for about a minute.
+        compile=steps >= COMPILED_STEPS,
+    )
+
+    def report(step: int, record: Row) -> None:
+        if progress is not None:
+            progress(f"{settings['model']}: training, loss {record['loss']:.2f}", 0.8 * step / steps)
+
+    batches = recall_batches(task, settings["lengths"], seed, settings["train_pairs"])
+    result = train(model, answer_loss(settings["write_cost"]), batches, schedule, progress=report)
+    return model, result.seconds
+
+
+def _test(settings: dict[str, Any], task: RecallTask, trained: Trained, progress: Progress | None) -> list[Row]:
+    """A row per distance."""
+    common = {
+        **{name: settings[name] for name in ("setting", "model", "option")},
+        "seed": trained.seed,
+        "chance": task.chance,
+        "parameters": count_parameters(trained.model),
+        "learning_rate": trained.rate,
+        "trained_length": max(settings["lengths"]),
+        "train_seconds": round(trained.seconds, 1),
+        "validation_accuracy": trained.validation,
+    }
+    # Scores of full attention are piece x length: smaller pieces keep them within a gigabyte.
+    piece = 256 if trained.model.config.variant == "transformer" else 1024
+    near = [d for d in settings["distances"] if d <= NEAR]
+    far = [d for d in settings["distances"] if d > NEAR]
+    rows = []
+    for distances, count in ((near, settings["near_sequences"]), (far, settings["far_sequences"])):
+        if not distances:
+            continue
+        if progress is not None:
+            progress(f"{settings['model']}: reading {distances[-1]:,} tokens", 0.9)
+        for result in recall_by_distance(trained.model, task, distances, count, TEST_SEED, piece):
+            rows.append(
+                {
+                    **common,
+                    "distance": result.distance,
+                    "accuracy": float(result.correct.mean()),
+                    "sequences": count,
+                    "queries": task.num_queries,
+                    "correct": result.correct.sum(axis=1).tolist(),
+                    "seconds_per_sequence": result.seconds / count,
+                    "peak_bytes": result.peak_bytes,
+                    "filler_step": result.filler_step,
+                }
+            )
+    return rows
