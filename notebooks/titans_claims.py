@@ -155,9 +155,8 @@ def _(claim, results, summary):
     **How to read this.** One line is one architecture, all of equal size. A point is the share of answers that were
     right, over {max(row["seeds"] for row in summary)} trainings; its band is a 95 % interval that draws trainings and
     sequences again. Right of the dotted line no model was trained. Beside it are the seconds to read one sequence and
-    the peak memory of all that were read side by side (fewer beyond 16,384, hence a step down there): a memory's state
-    has a constant size, so its peak levels off once the pieces read at a time are full; attention over everything
-    keeps growing. Click a name in the legend to see it alone (shift-click adds another). The last column of the
+    the peak memory shared out among the sequences read side by side: a memory's state has a constant size, so its peak
+    levels off once the pieces read at a time are full; attention over everything keeps growing. Click a name in the legend to see it alone (shift-click adds another). The last column of the
     numbers is the largest step size on filler: small writes that add up over the distance overwrite the pairs.
 
     {provenance_line(stored_results(results, claim))}
@@ -177,7 +176,7 @@ def table_lines(rows):
             "Seeds": row["seeds"],
             "Answers": row["answers"],
             "Seconds": round(row["seconds_per_sequence"], 3),
-            "Peak MB": round(row["peak_megabytes"]),
+            "Peak MB": round(row["peak_megabytes"], 1),
             "Theta on filler": None if row["filler_step"] is None else float(f"{row['filler_step']:.2g}"),
         }
         for row in sorted(rows, key=lambda row: (list(plots.STYLES).index(row["model"]), row["distance"]))

@@ -30,6 +30,9 @@ def main() -> None:
     run.add_argument("--results", type=Path, default=RESULTS)
     commands.add_parser("report", help="write the claims table into README.md")
     arguments = parser.parse_args()
+    if arguments.command == "run" and arguments.profile != "full" and not arguments.only:
+        # Kept apart, so that a try never counts as evidence.
+        arguments.results /= arguments.profile
     {"list": show, "run": run_claim, "report": report}[arguments.command](arguments)
 
 

@@ -39,7 +39,7 @@ def test_models_have_equal_size(setting: str) -> None:
 
 
 def test_a_size_out_of_reach_is_an_error() -> None:
-    with pytest.raises(ValueError, match="target must be within 5 %.*got 1000"):
+    with pytest.raises(ValueError, match=r"target must be within 5 %.*got 1000"):
         match_parameters(TitansConfig(dim=64), 1000)
 
 
