@@ -156,7 +156,8 @@ def _(claim, results, summary):
     right, over {max(row["seeds"] for row in summary)} trainings; its band is a 95 % interval that draws trainings and
     sequences again. Right of the dotted line no model was trained. Beside it are the seconds to read one sequence and
     the peak memory shared out among the sequences read side by side: a memory's state has a constant size, so its peak
-    levels off once the pieces read at a time are full; attention over everything keeps growing. Click a name in the legend to see it alone (shift-click adds another). The last column of the
+    levels off once the pieces read at a time are full; attention over everything keeps growing.
+    Click a name in the legend to see it alone (shift-click adds another). The last column of the
     numbers is the largest step size on filler: small writes that add up over the distance overwrite the pairs.
 
     {provenance_line(stored_results(results, claim))}
