@@ -31,13 +31,6 @@ def _exp(x: mx.array) -> mx.array:
 
 
 _compiled_exp = mx.compile(_exp)
-_compiled_silu = mx.compile(lambda x: x / (1 + _exp(-x)))
-
-
-@mx.compile
-def _silu_gradient(x: mx.array, cotangent: mx.array) -> mx.array:
-    s = 1 / (1 + _exp(-x))
-    return cotangent * s * (1 + x * (1 - s))
 
 
 @mx.custom_function
@@ -48,16 +41,6 @@ def _fast_exp(x: mx.array) -> mx.array:
 @_fast_exp.vjp
 def _fast_exp_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
     return cotangent * output
-
-
-@mx.custom_function
-def _fast_silu(x: mx.array) -> mx.array:
-    return _compiled_silu(x)
-
-
-@_fast_silu.vjp
-def _fast_silu_vjp(x: mx.array, cotangent: mx.array, output: mx.array) -> mx.array:
-    return _silu_gradient(x, cotangent)
 
 
 def _on_cpu(x: mx.array) -> bool:
@@ -71,4 +54,4 @@ def exp(x: mx.array) -> mx.array:
 
 def silu(x: mx.array) -> mx.array:
     """``x sigmoid(x)``."""
-    return _fast_silu(x) if _on_cpu(x) else nn.silu(x)
+    return x / (1 + _fast_exp(-x)) if _on_cpu(x) else nn.silu(x)
