@@ -147,7 +147,7 @@ def test_picture_shows_every_setting_and_one_legend(tmp_path):
 def test_cost_chart_spans_whole_decades(tmp_path):
     rows = summary()
     shown = words(plots.cost_chart(rows), tmp_path)
-    for word in ("Seconds per sequence", "Peak memory (MB)", "0.01", "10", "100", "RetNet"):
+    for word in ("Seconds per sequence", "Peak memory per sequence (MB)", "0.01", "10", "100", "RetNet"):
         assert word in shown
     assert "RetNet" not in words(plots.cost_chart(rows, legend=False), tmp_path)
 

@@ -268,8 +268,17 @@ def test_the_step_gate_may_be_sharper_than_the_others():
     plain, sharp = (NeuralMemory(DIM, HEADS, step_gate_scale=scale) for scale in (1.0, 4.0))
     sharp.update(plain.parameters())
     x = sequence(tokens=4)
-    gates, scaled = plain.gates(x), plain.gates(4 * x)
-    assert_close(sharp.gates(x), gates._replace(step=scaled.step), 1e-6)
+    gates = plain.gates(x)
+    plain.step_gate.weight = 4 * plain.step_gate.weight
+    assert_close(sharp.gates(x), gates._replace(step=plain.gates(x).step), 1e-6)
+
+
+def test_gates_see_a_large_token_at_unit_size():
+    memory, x = NeuralMemory(DIM, HEADS), sequence(tokens=4)
+    unit = x * mx.rsqrt((x * x).mean(-1, keepdims=True))
+    assert_close(memory.gates(1000 * unit), memory.gates(unit), 1e-5)
+    half = memory.gates(0.5 * unit)
+    assert mx.abs(half.step - memory.gates(unit).step).max().item() > 1e-3, "small tokens keep their size"
 
 
 @pytest.mark.parametrize("taps", [1, 2, 4])
