@@ -114,11 +114,7 @@ def _(summary):
         return [name for name in order if any(row[column] == name for row in summary)]
 
     settings = {f"{name} filler words": name for name in present("setting", recall_distance.SETTINGS)}
-    options = {
-        "paper's rule alone": "paper",
-        "with a write cost (not part of Titans)": "write cost",
-    }
-    options = {label: name for label, name in options.items() if name in present("option", recall_distance.OPTIONS)}
+    options = {recall_distance.OPTIONS[name].label: name for name in present("option", recall_distance.OPTIONS)}
     models = present("model", plots.STYLES)
     setting = mo.ui.dropdown(settings, value=next(iter(settings)), label="Setting")
     option = mo.ui.dropdown(options, value=next(iter(options)), label="Training")
@@ -212,9 +208,8 @@ def _():
 @app.cell(hide_code=True)
 def _(quick):
     live_model = mo.ui.dropdown(recall_distance.TITANS, value=quick["model"], label="Model")
-    live_option = mo.ui.dropdown(
-        {"paper's rule": "paper", "with write cost": "write cost"}, value="paper's rule", label="Training"
-    )
+    live_options = {option.label: name for name, option in recall_distance.OPTIONS.items()}
+    live_option = mo.ui.dropdown(live_options, value=next(iter(live_options)), label="Training")
     live_pairs = mo.ui.slider(2, 8, value=quick["num_pairs"], label="Pairs", show_value=True)
     live_steps = mo.ui.slider(50, 250, 50, value=quick["steps"], label="Steps", show_value=True)
     run_button = mo.ui.run_button(label="Train and test")
@@ -246,7 +241,7 @@ def _(live_option, live_rows):
 @app.function
 def run_live(quick, model, option, num_pairs, steps):
     """Train and test a model and the sliding window as the quick profile does; the summary's rows."""
-    names = ("distances", "lengths", "rates", "near_sequences")
+    names = ("distances", "lengths", "rates", "near_sequences", "tokens_per_step")
     given = {name: tuple(quick[name]) if isinstance(quick[name], list) else quick[name] for name in names}
     jobs = [
         recall_distance.make_job(model, "few", option, label="live", steps=steps, num_pairs=num_pairs, **given)

@@ -29,7 +29,9 @@ def main() -> None:
     arguments = parser.parse_args()
     job = make_job("LMM matrix", "few", label="demo", lengths=(64, 128), steps=arguments.steps)
     settings, task, started = job.settings, task_of(job), time.perf_counter()
-    config, rate = TitansConfig.from_dict(settings["architecture"]), settings["rates"][0]
+    # Two blocks of two heads, where the claim has one of one: memories that do unlike things are what there is to see.
+    config = TitansConfig.from_dict(settings["architecture"]).replace(num_layers=2, num_heads=2)
+    rate = settings["rates"][0]
     origin = provenance()
     model, _ = train_model(settings, config, task, rate, SEED, show)
     scores = {str(length): validation_accuracy(model, task, length, 256, 0) for length in VALIDATION_LENGTHS}

@@ -64,7 +64,7 @@ def test_interval_counts_sequences_not_answers() -> None:
 
 def tiny(name: str, task: RecallTask) -> Titans:
     mx.random.seed(0)
-    return Titans(model_configs(task.vocab_size)[name].replace(dim=16, mlp_hidden=16))
+    return Titans(model_configs(task.vocab_size)[name].replace(dim=16, num_layers=2, mlp_hidden=16))
 
 
 @pytest.mark.parametrize("name", ["LMM matrix", "MAC", "Transformer, no positions"])

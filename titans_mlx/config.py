@@ -184,6 +184,8 @@ class TitansConfig(_Config):
             (baselines, MAG, MAL; not MAC); 0: none, as in the paper.
         attention_conv_birth: of its taps, as ``MemoryConfig.conv_birth``.
         tie_embeddings: output weights are the embedding's.
+        embedding_std: of the embedding at birth; None: ``dim ** -0.5``. A small one (0.02, as in GPT-2) lets words that
+            play one role fall together early: a norm follows, so only directions matter, and small vectors turn faster.
         norm_eps: epsilon of the RMS norms.
         memory: the memory's own configuration; ignored by the two attention-only variants.
     """
@@ -201,6 +203,7 @@ class TitansConfig(_Config):
     attention_conv_size: int = 0
     attention_conv_birth: ConvBirth = "uniform"
     tie_embeddings: bool = False
+    embedding_std: float | None = None
     norm_eps: float = 1e-5
     memory: MemoryConfig = field(default_factory=MemoryConfig)
 
@@ -227,4 +230,6 @@ class TitansConfig(_Config):
             _between("rope_base", self.rope_base, 1, float("inf"))
             if self.variant != "lmm" and self.dim // self.num_heads % 2:
                 raise ValueError(f"dim / num_heads must be even for rotary positions, got {self.dim}/{self.num_heads}")
+        if self.embedding_std is not None:
+            _between("embedding_std", self.embedding_std, 0, float("inf"))
         _between("norm_eps", self.norm_eps, 0, 1)

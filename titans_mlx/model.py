@@ -26,6 +26,8 @@ class Titans(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
+        if config.embedding_std is not None:
+            self.embedding.weight = mx.random.normal(self.embedding.weight.shape, scale=config.embedding_std)
         self.layers = [BLOCKS[config.variant](config) for _ in range(config.num_layers)]
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
         if not config.tie_embeddings:

@@ -47,6 +47,7 @@ WRONG = {
         "attention_conv_size": [-1, 2.5, True, None],
         "attention_conv_birth": ["zeros", None],
         "tie_embeddings": ["no", 0, None],
+        "embedding_std": [0, -0.02, float("inf"), float("nan"), True, "small"],
         "norm_eps": [0, 1, -1e-5, float("nan"), None],
         "memory": ["deep", 3, None],
     },

@@ -92,7 +92,7 @@ def train_model(
         if progress is not None:
             progress(f"{settings['model']}: training, loss {record['loss']:.2f}", 0.8 * step / steps)
 
-    batches = recall_batches(task, settings["lengths"], seed, settings["train_pairs"])
+    batches = recall_batches(task, settings["lengths"], seed, settings["train_pairs"], settings["tokens_per_step"])
     result = train(model, answer_loss(settings["write_cost"]), batches, schedule, progress=report)
     return model, result.seconds
 

@@ -12,7 +12,6 @@ from titans_mlx.memory.layer import Inputs
 from titans_mlx.model import Titans
 from titans_mlx.tasks.recall import RecallTask
 
-TOKENS_PER_STEP = 4096
 TRAIN, VALIDATE = 0, 1
 """First part of a batch's seed, so that no training batch is ever validated on."""
 
@@ -22,7 +21,7 @@ def recall_batches(
     lengths: Sequence[int],
     seed: int,
     pairs: Sequence[int] = (),
-    tokens: int = TOKENS_PER_STEP,
+    tokens: int = 2048,
 ) -> Callable[[int], tuple[np.ndarray, ...]]:
     """Step -> (tokens, positions, answers), as many sequences of a random length as ``tokens`` allow.
 
