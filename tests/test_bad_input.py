@@ -74,6 +74,15 @@ def test_every_integer_dtype(name: str, dtype: mx.Dtype) -> None:
 
 
 @each
+@pytest.mark.parametrize("missing", [0, 1])
+def test_cache_with_a_state_missing(name: str, missing: int) -> None:
+    model = build(name)
+    cache = read(model)
+    cache[missing] = None
+    refused(model, uniform(2, 5), cache, f"^cache must have a state for every block or for none, got None at {missing}")
+
+
+@each
 @pytest.mark.parametrize("cache", [[], [None], [None] * 3, (None, None), {}, "cache"], ids=repr)
 def test_cache_of_wrong_form(name: str, cache: Any) -> None:
     refused(build(name), uniform(1, 5), cache, "^cache must be a list of 2 block states")

@@ -56,6 +56,19 @@ def check_finite(name: str, x: mx.array) -> None:
         raise ValueError(f"{name} must be finite, got a NaN or an infinity in row {row}")
 
 
+def check_index(name: str, x: mx.array, count: int) -> None:
+    """Require ids in ``[0, count)``, at least one, where values can be seen."""
+    if not mx.issubdtype(x.dtype, mx.integer):
+        raise ValueError(f"{name} must have an integer dtype, got {x.dtype}")
+    if x.size == 0:
+        raise ValueError(f"{name} must have at least one entry, got shape {x.shape}")
+    if is_traced(x):
+        return
+    low, high = x.min().item(), x.max().item()
+    if low < 0 or high >= count:
+        raise ValueError(f"{name} must lie in [0, {count}), got ids from {low} to {high}")
+
+
 def is_traced(x: mx.array) -> bool:
     """Whether `x` is a placeholder of a function being traced, whose value does not exist yet."""
     try:

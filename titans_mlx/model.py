@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_rank, is_traced
+from titans_mlx._check import check_index, check_rank
 from titans_mlx.blocks import BLOCKS
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import Observer
@@ -105,19 +105,14 @@ class Titans(nn.Module):
 
     def _check_tokens(self, name: str, tokens: mx.array) -> None:
         check_rank(name, tokens, 2, "(B, T)")
-        if not mx.issubdtype(tokens.dtype, mx.integer):
-            raise ValueError(f"{name} must have an integer dtype, got {tokens.dtype}")
-        if tokens.size == 0:
-            raise ValueError(f"{name} must have at least one row and one token, got shape {tokens.shape}")
-        if is_traced(tokens):
-            return
-        low, high = tokens.min().item(), tokens.max().item()
-        if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(f"{name} must lie in [0, {self.config.vocab_size}), got ids from {low} to {high}")
+        check_index(name, tokens, self.config.vocab_size)
 
     def _check_cache(self, cache: Cache, batch_size: int) -> None:
         if not isinstance(cache, list) or len(cache) != len(self.layers):
             raise ValueError(f"cache must be a list of {len(self.layers)} block states, as make_cache() gives it")
+        empty = [state is None for state in cache]
+        if any(empty) and not all(empty):
+            raise ValueError(f"cache must have a state for every block or for none, got None at {empty.index(True)}")
         for index, (layer, state) in enumerate(zip(self.layers, cache, strict=True)):
             if state is not None:
                 layer.check_state(state, batch_size, f"cache[{index}]")

@@ -25,7 +25,7 @@ GRADIENT_TOLERANCE = 1e-9
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-VARIATIONS = {
+EITHER = {
     "default": {},
     "no momentum": {"momentum": "none"},
     "no decay": {"decay": "none"},
@@ -33,6 +33,9 @@ VARIATIONS = {
     "fixed decay": {"decay": "fixed", "decay_init": (0.3, 0.01)},
     "fixed step": {"step_size": "fixed"},
     "normalized step": {"normalized_step": True},
+}
+VARIATIONS = {
+    **EITHER,
     "unbounded": {"write_bound": None},
     "tight bound": {"write_bound": 0.3},
     "residual alone": {"residual": True, "norm": False},
@@ -43,13 +46,7 @@ VARIATIONS = {
     "dot product, no momentum": {"objective": "dot", "momentum": "none", "write_bound": None},
 }
 ONLINE = {
-    "default": {},
-    "no momentum": {"momentum": "none"},
-    "no decay": {"decay": "none"},
-    "no momentum, no decay": {"momentum": "none", "decay": "none"},
-    "fixed decay": {"decay": "fixed", "decay_init": (0.3, 0.01)},
-    "fixed step": {"step_size": "fixed"},
-    "normalized step": {"normalized_step": True},
+    **EITHER,
     "residual": {"residual": True},
     "decay first": {"decay_first": True},
     "decay first, no momentum, residual": {"decay_first": True, "momentum": "none", "residual": True},
@@ -120,6 +117,14 @@ def test_the_anchor_matters_in_mid_chunk_and_only_there():
         assert_close(by_fast_form(moved), by_fast_form(case), 1e-3)
     at_boundary = [c._replace(state=c.state._replace(position=4)) for c in (case, moved)]
     assert_close(*[by_fast_form(c) for c in at_boundary], 0)
+
+
+@pytest.mark.parametrize("chunk", [3, 16])
+def test_a_state_goes_on_at_another_chunk_size(chunk):
+    """Its anchor serves until the new memory's next boundary."""
+    case = make_case(depth=2, activation="silu", chunk_size=4, tokens=14)
+    _, state = by_fast_form(case.tokens(0, 6))
+    agree(case.tokens(6, 14)._replace(config=case.config.replace(chunk_size=chunk), state=state))
 
 
 @pytest.mark.parametrize("update", ["anchored", "online"])

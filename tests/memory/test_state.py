@@ -167,3 +167,19 @@ def test_the_state_is_a_tree_of_arrays(memory):
     assert positions(state, 3).tolist() == [7, 7, 7]
     names = {name.split(".")[0] for name, _ in tree_flatten(state._asdict())}
     assert names >= {"weights", "position"}
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ([0, 3], r"lie in \[0, 3\), got ids from 0 to 3"),
+        ([-1], "got ids from -1 to -1"),
+        ([0.5], "integer dtype"),
+        ([], ""),
+    ],
+    ids=str,
+)
+def test_rows_that_do_not_exist_are_refused(memory, index, message):
+    _, state = memory(sequence())
+    with pytest.raises(ValueError, match=f"index must .*{message}"):
+        state.rows(index)

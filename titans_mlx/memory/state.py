@@ -5,6 +5,8 @@ from typing import NamedTuple
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from titans_mlx._check import check_index
+
 
 class MemoryState(NamedTuple):
     """Everything a memory carries from one token to the next.
@@ -15,7 +17,8 @@ class MemoryState(NamedTuple):
         weights: L arrays (B, H, d_out, d_in), the current ``W_t`` (eq. 13).
         momentum: L arrays like ``weights``, ``S_t`` (eq. 14), or None when momentum is off.
         anchor: L arrays like ``weights``, where gradients are taken (``M_t'`` of eq. 16), or None when online.
-            It is meaningless at a chunk boundary, where the next token replaces it.
+            It is meaningless at a chunk boundary, where the next token replaces it. In a memory of another
+            ``chunk_size`` it serves until that memory's next boundary.
         position: tokens absorbed since birth; an int when all rows agree, else (B,) int32.
         tails: last ``conv_size - 1`` inputs of the q, k and v convolutions, each (B, conv_size - 1, dim); or ().
     """
@@ -42,8 +45,13 @@ class MemoryState(NamedTuple):
         return _map(mx.stop_gradient, self)
 
     def rows(self, index: mx.array | list[int]) -> "MemoryState":
-        """The state of some rows, in the order of ``index`` (R,) int."""
+        """The state of some rows, in the order of ``index`` (R,) int.
+
+        Raises:
+            ValueError: if an index is not in ``[0, B)`` (not looked for inside ``mx.compile``).
+        """
         index = mx.array(index)
+        check_index("index", index, self.batch_size)
         return _map(lambda array: mx.take(array, index, axis=0), self)
 
     def repeat(self, batch_size: int) -> "MemoryState":
