@@ -47,7 +47,7 @@ def show(_: argparse.Namespace) -> None:
 
 def run_claim(arguments: argparse.Namespace) -> None:
     from titans_mlx.claims import CLAIMS
-    from titans_mlx.claims.store import result_path, run_and_store
+    from titans_mlx.claims.store import is_stored, run_and_store
 
     if arguments.claim not in CLAIMS:
         sys.exit(f"claim must be one of {list(CLAIMS)}, got {arguments.claim!r}")
@@ -57,10 +57,10 @@ def run_claim(arguments: argparse.Namespace) -> None:
         run_and_store(arguments.results, claim, jobs[arguments.only])
         return
     todo = [
-        job.id
-        for job in jobs.values()
-        if arguments.match in job.id and not result_path(arguments.results, claim, job).exists()
+        job.id for job in jobs.values() if arguments.match in job.id and not is_stored(arguments.results, claim, job)
     ]
+    if not any(arguments.match in name for name in jobs):
+        sys.exit(f"--match must be part of a job's id, one of {list(jobs)}, got {arguments.match!r}")
     failed = run_in_processes(todo, arguments)
     if failed:
         sys.exit(f"{len(failed)} jobs failed: {', '.join(failed)}")

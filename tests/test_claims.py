@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
 from titans_mlx import Titans
-from titans_mlx.claims import CLAIMS, recall_distance
+from titans_mlx.claims import CLAIMS, recall_distance, streaming
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_distance import (
@@ -22,10 +23,10 @@ from titans_mlx.claims.recall_distance import (
     summarise,
 )
 from titans_mlx.claims.report import BEGIN, END, write_table
-from titans_mlx.claims.statistics import bootstrap_interval
+from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.store import result_path, run_and_store, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
-from titans_mlx.claims.training import answer_loss, recall_batches
+from titans_mlx.claims.training import answer_loss, asked_logits, recall_batches
 from titans_mlx.config import TitansConfig
 from titans_mlx.tasks.recall import SETTINGS, RecallTask
 
@@ -43,22 +44,35 @@ def test_a_size_out_of_reach_is_an_error() -> None:
         match_parameters(TitansConfig(dim=64), 1000)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+def test_interval_of_three_seeds_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     covered = 0
-    for trial in range(60):
-        seeds = rng.normal(0.7, 0.05, size=8)
-        correct = [rng.random((20, 4)) < p for p in seeds]
-        low, high = bootstrap_interval(correct, seed=trial)
-        covered += low <= 0.7 <= high
-    assert 45 <= covered <= 60
+    for trial in range(200):
+        seeds = np.clip(rng.normal(0.6, 0.1, size=3), 0, 1)
+        correct = [rng.random((8, 4)) < p for p in seeds]
+        low, high = accuracy_interval(correct, seed=trial)
+        covered += low <= 0.6 <= high
+    assert covered >= 184
+
+
+def test_interval_of_one_seed_is_of_its_sequences() -> None:
+    correct = np.random.default_rng(2).random((400, 2)) < 0.5
+    low, high = accuracy_interval([correct])
+    assert low < correct.mean() < high and high - low == pytest.approx(4 * (0.25 / 800) ** 0.5, rel=0.15)
+    assert accuracy_interval([np.ones((8, 8))] * 3) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [0, 11])
+def test_interval_of_too_few_or_many_models_is_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"correct must hold 1 to 10 models, got {count}"):
+        accuracy_interval([np.ones((2, 2))] * count)
 
 
 def test_interval_counts_sequences_not_answers() -> None:
     """Eight answers that stand and fall together are one observation, not eight."""
     whole = np.repeat(np.random.default_rng(1).random((16, 1)) < 0.5, 8, axis=1)
     independent = np.random.default_rng(1).random((16, 8)) < 0.5
-    together, apart = (np.diff(bootstrap_interval([c]))[0] for c in (whole, independent))
+    together, apart = (np.diff(accuracy_interval([c]))[0] for c in (whole, independent))
     assert together > 2 * apart
 
 
@@ -68,38 +82,47 @@ def tiny(name: str, task: RecallTask) -> Titans:
 
 
 @pytest.mark.parametrize("name", ["LMM matrix", "MAC", "Transformer, no positions"])
-def test_streaming_gives_what_whole_sequences_give(name: str) -> None:
+def test_streaming_gives_what_whole_sequences_give(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     task = RecallTask(num_pairs=2, num_queries=2)
-    model = tiny(name, task)
+    model, logits = tiny(name, task), []
+
+    def kept(*arguments: Any) -> mx.array:
+        logits.append(asked_logits(*arguments))
+        return logits[-1]
+
+    monkeypatch.setattr(streaming, "asked_logits", kept)
     results = recall_by_distance(model, task, [5, 40, 90], sequences=3, seed=7, piece=16)
     assert [r.distance for r in results] == [5, 40, 90]
     assert all(r.correct.shape == (3, 2) and r.peak_bytes > 0 for r in results)
-    for result, expected in zip(results, answers_in_one_call(model, task, [5, 40, 90], 3, 7, 16), strict=True):
-        assert np.array_equal(result.correct, expected)
     assert (results[0].filler_step is None) == name.startswith("Transformer")
+    whole = in_one_call(model, task, [5, 40, 90], 3, 7, 16)
+    for streamed, (expected, answers), result in zip(logits, whole, results, strict=True):
+        assert mx.abs(streamed - expected).max().item() < 1e-5
+        assert np.array_equal(np.array(mx.argmax(expected, axis=-1)) == answers, result.correct)
+    assert mx.abs(logits[0] - logits[2]).max().item() > 1e-4, "what was read in between must show"
 
 
-def answers_in_one_call(
+def in_one_call(
     model: Titans, task: RecallTask, distances: list[int], sequences: int, seed: int, piece: int
-) -> list[np.ndarray]:
+) -> list[tuple[mx.array, np.ndarray]]:
+    """Logits where it is asked, and the answers, at each distance."""
     rng = np.random.default_rng(seed)
     context = task.context(sequences, rng)
     queries = task.queries(context.keys, context.values, rng)
-    filler, at, correct = [context.tokens], 0, []
+    filler, at, found = [context.tokens], 0, []
     for distance in distances:
         while at < distance:
             count = min(piece, distance - at)
             filler.append(task.filler(sequences, count, rng))
             at += count
         logits = model(mx.array(np.concatenate([*filler, queries.tokens], axis=1)))[:, -task.query_length :]
-        said = np.take_along_axis(np.array(mx.argmax(logits, axis=-1)), queries.positions, axis=1)
-        correct.append(said == queries.answers)
-    return correct
+        found.append((mx.take_along_axis(logits, mx.array(queries.positions)[:, :, None], axis=1), queries.answers))
+    return found
 
 
 def test_distances_must_increase() -> None:
     task = RecallTask(num_pairs=2, num_queries=2)
-    with pytest.raises(ValueError, match=r"distances must be >= 0 and increase, got \[8, 4\]"):
+    with pytest.raises(ValueError, match=r"distances must be .*increase, got \[8, 4\]"):
         recall_by_distance(tiny("LMM matrix", task), task, [8, 4], 1, 0)
 
 
@@ -175,6 +198,25 @@ def test_verdicts_follow_the_rule() -> None:
     assert judge(seeing[0] + seeing[1]).status == "not reproduced", "a window above chance refutes the claim"
 
 
+def test_one_seed_of_the_window_above_chance_is_enough_to_refute() -> None:
+    rows = [row for setting in SETTINGS for row in fake_rows({"MAC": 0.99}, setting)]
+    for row in rows:
+        if row["model"] == SLIDING and row["seed"] == 1 and row["distance"] == 1024:
+            row["correct"], row["accuracy"] = [8] * 64, 1.0
+    assert judge(rows).status == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [{"seed": 2}, {"model": SLIDING, "distance": 1024}, {"model": "MAL", "distance": FAR, "seed": 0}],
+    ids=str,
+)
+def test_nothing_is_judged_before_every_seed_and_distance_is_there(missing: dict) -> None:
+    rows = [row for setting in SETTINGS for row in fake_rows({"MAC": 0.99}, setting)]
+    rows = [row for row in rows if any(row[name] != value for name, value in missing.items())]
+    assert judge(rows).status == "unfinished"
+
+
 def test_write_cost_never_counts() -> None:
     rows = [{**row, "option": "write cost"} for setting in SETTINGS for row in fake_rows({"MAC": 1.0}, setting)]
     rows += [row for setting in SETTINGS for row in fake_rows({"MAC": 0.4}, setting)]
@@ -223,3 +265,37 @@ def test_every_claim_says_what_it_must() -> None:
 def test_unknown_names_are_errors(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be one of .* got 'nothing'"):
         make_job(**{"model": "MAC", name: "nothing"})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": ()}, r"seeds must have at least one entry, got \(\)"),
+        ({"rates": ()}, "rates must have at least one entry"),
+        ({"lengths": ()}, "lengths must have at least one entry"),
+        ({"distances": (64, 16)}, r"distances must be .*increase, got \(64, 16\)"),
+        ({"distances": ()}, "distances must be one or more"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"far_sequences": 0}, "far_sequences must be .*at least 1, got 0"),
+        ({"model": "Mamba"}, "model must be one of .*got 'Mamba'"),
+    ],
+    ids=str,
+)
+def test_a_job_that_could_not_be_run_is_not_made(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_job(**{"model": "LMM matrix", **changes})
+
+
+def test_a_result_of_other_settings_is_no_evidence(tmp_path: Path) -> None:
+    job = CLAIM.jobs("smoke")[0]
+    path = result_path(tmp_path, CLAIM, job)
+    path.parent.mkdir(parents=True)
+    result = {"settings": json.loads(json.dumps(job.settings)), "provenance": {}, "rows": [{"accuracy": 1.0}]}
+    path.write_text(json.dumps(result))
+    (path.parent / f".tmp-{path.name}").write_text('{"settings": ')
+    assert stored_rows(tmp_path, CLAIM) == result["rows"]
+    result["settings"]["steps"] += 1
+    path.write_text(json.dumps(result))
+    assert stored_rows(tmp_path, CLAIM) == []
+    with pytest.raises(ValueError, match=f"must hold the settings of job {job.id}"):
+        run_and_store(tmp_path, CLAIM, job)

@@ -1,6 +1,7 @@
 """Claim: Titans recall over distances that attention over a window cannot reach.
 
-Statement, protocol and rule were written before the full runs were made.
+Statement and rule were written before any full run, the protocol before the runs that are stored under it; what came
+before is in ``notebooks/LOG.md``.
 """
 
 from dataclasses import dataclass, field
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from titans_mlx._check import check_count
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_runs import run_job
-from titans_mlx.claims.statistics import bootstrap_interval
+from titans_mlx.claims.statistics import accuracy_interval
+from titans_mlx.claims.streaming import check_distances
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import recipes
 from titans_mlx.tasks.recall import SETTINGS
@@ -25,11 +28,12 @@ FAR = 65_536
 DISTANCES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, FAR)
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.01, "decay_init": 1e-6}
 """What the paper does not state and all memories here share: how their convolutions and gates are born."""
+SEEDS = (0, 1, 2)
 
 
 @dataclass(frozen=True)
 class Option:
-    """A departure from the claim's own training, reported beside it and never part of the verdict.
+    """A departure from the claim's own training and births, reported beside it and never part of the verdict.
 
     Attributes:
         label: for people.
@@ -45,9 +49,10 @@ class Option:
 
 
 OPTIONS = {
-    "paper": Option("the paper's rule"),
+    "paper": Option("the paper's rule, births as in the protocol"),
     "write cost": Option("with a write cost (not part of Titans)", write_cost=0.1),
     "plain taps": Option("convolution taps born as in PyTorch", memory={"conv_birth": "uniform"}),
+    "plain gates": Option("gates born at the package's defaults", memory={"step_init": 0.1, "decay_init": 0.001}),
     "plain embedding": Option("embedding born at dim ** -0.5", model={"embedding_std": None}),
 }
 
@@ -76,7 +81,8 @@ def model_configs(vocab_size: int) -> dict[str, TitansConfig]:
         "MAC": {"variant": "mac"},
         "MAG": {"variant": "mag"},
         "MAL": {"variant": "mal"},
-        "RetNet": {"memory": recipes.retnet(1, chunk_size=32, conv_birth="shift")},
+        # Its fading is fixed per head: eight heads reach the published 1 - 2^-12.
+        "RetNet": {"num_heads": 8, "memory": recipes.retnet(8, chunk_size=32, conv_birth="shift")},
         SLIDING: {"variant": "sliding_window"},
         "Transformer": {"variant": "transformer"},
         "Transformer, no positions": {"variant": "transformer", "rope_base": None},
@@ -127,7 +133,7 @@ def make_job(
         label: put in front of the id.
 
     Raises:
-        ValueError: if a name is unknown.
+        ValueError: if a name is unknown, distances or lengths do not do, or there is no seed or rate.
     """
     for name, value, allowed in (
         ("model", model, list(model_configs(SETTINGS["few"].vocab_size))),
@@ -136,6 +142,17 @@ def make_job(
     ):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+    check_distances(distances)
+    for name, values in (("seeds", seeds), ("rates", rates), ("lengths", lengths)):
+        if not values:
+            raise ValueError(f"{name} must have at least one entry, got {values!r}")
+    for name, value in (
+        ("steps", steps),
+        ("tokens_per_step", tokens_per_step),
+        ("near_sequences", near_sequences),
+        ("far_sequences", far_sequences),
+    ):
+        check_count(name, value)
     settings = {
         "model": model,
         "setting": setting,
@@ -182,7 +199,7 @@ def full_job(model: str, setting: str, option: str) -> Job:
         model,
         setting,
         option,
-        seeds=(0, 1, 2),
+        seeds=SEEDS,
         rates=(3e-3, 6e-3) if model == "LMM deep" else (2e-3, 4e-3),
         train_pairs=(8, 16, 24, 32),
         # Full attention over 65,536 tokens costs as much as all the rest.
@@ -198,7 +215,7 @@ def summarise(rows: list[Row]) -> list[Row]:
         groups.setdefault((row["setting"], row["model"], row["option"], row["distance"]), []).append(row)
     table = []
     for (setting, model, option, distance), members in groups.items():
-        low, high = bootstrap_interval([np.array(m["correct"])[:, None] / m["queries"] for m in members])
+        low, high = accuracy_interval([np.array(m["correct"])[:, None] / m["queries"] for m in members])
         steps = [m["filler_step"] for m in members if m["filler_step"] is not None]
         table.append(
             {
@@ -227,8 +244,8 @@ def judge(rows: list[Row]) -> Verdict:
     # Intervals take time, and the notebook waits for them: only those the rule asks for.
     asked = [r for r in rows if r["option"] == "paper" and (r["distance"] == FAR or r["model"] == SLIDING)]
     table = {(r["setting"], r["model"], r["option"], r["distance"]): r for r in summarise(asked)}
-    done = {s: [m for m in (*TITANS, SLIDING) if (s, m, "paper", FAR) in table] for s in SETTINGS}
-    if not any(done.values()):
+    done = {s: [m for m in (*TITANS, SLIDING) if complete(table, s, m)] for s in SETTINGS}
+    if not table:
         return Verdict("not run", "no stored full run", "")
     size = max(row["parameters"] for row in table.values()) / 1e6
     scale = f"{size:.2f}M parameters, {FAR:,} tokens, trained at up to {max(r['trained_length'] for r in rows):,}"
@@ -239,7 +256,9 @@ def judge(rows: list[Row]) -> Verdict:
         window = [r for (s, m, _, d), r in table.items() if s == setting and m == SLIDING and d > 4 * WINDOW]
         best = max(titans, key=lambda m: titans[m]["accuracy"], default=None)
         good.append(
-            best is not None and titans[best]["accuracy"] >= GOOD and all(r["low"] <= 2 * r["chance"] for r in window)
+            best is not None
+            and titans[best]["accuracy"] >= GOOD
+            and all(row["accuracy"] <= 2 * row["chance"] for row in window)
         )
         found = [f"{m} {share(far[m])}" for m in (best, SLIDING) if m in far]
         figures.append(f"{setting} filler words: {', '.join(found) or 'not run'}")
@@ -248,6 +267,13 @@ def judge(rows: list[Row]) -> Verdict:
         return Verdict("unfinished", f"{'; '.join(figures)} (not run yet: {', '.join(missing)})", scale)
     status = "reproduced" if all(good) else "reproduced in part" if any(good) else "not reproduced"
     return Verdict(status, "; ".join(figures), scale)
+
+
+def complete(table: dict[tuple[Any, ...], Row], setting: str, model: str) -> bool:
+    """Whether a model has all that the rule asks of it: every seed, the window at every distance."""
+    asked = [d for d in DISTANCES if d > 4 * WINDOW] if model == SLIDING else [FAR]
+    rows = [table.get((setting, model, "paper", distance)) for distance in asked]
+    return all(row is not None and row["seeds"] >= len(SEEDS) for row in rows)
 
 
 def share(row: Row) -> str:
@@ -259,16 +285,22 @@ PROTOCOL = """
 Key-value pairs, filler, then the keys in random order; distance is the number of filler words between. Trained with
 8, 16, 24 or 32 pairs, so that space is dear, tested with 8.
 Two settings: 30 and 1,000 filler words. One block of width 64, one head, parameters matched
-within 5 % by the width of the MLP, window and segment 32. Every model has the same short convolution on queries, keys
-and values, with keys born one token late, and an embedding born at 0.02. AdamW, 800 steps of 2,048 tokens, lengths 64
+within 5 % by the width of the MLP, window and segment 32; RetNet has eight heads, whose published fadings reach
+1 - 2^-12. Births: embedding at 0.02; a short convolution on queries, keys and values, keys one token late, in the
+memory and in the baselines', MAG's and MAL's attention; memory gates at alpha 1e-6, eta 0.5, theta 0.01. The deep
+memory's writes are bounded to 1, as everywhere here. AdamW, 800 steps of 2,048 tokens, lengths 64
 to 1,024 equally often; of two learning rates the one that validates best at 1,024 tokens, the lower one if they are
-equal; three seeds. Tested at 256 to 65,536 on 32 sequences of 8 answers a seed (8 beyond 16,384; full attention 12
-and 4), test sequences equal for all models and drawn apart from training and validation. Intervals: bootstrap over
-seeds, then sequences. Full attention is trained at the same lengths, with rotary positions (nothing done to
-extrapolate) and without positions, which is the fairest setting known for lengths beyond training. Reported beside
+equal, chosen with the first of three seeds. Tested at 256 to 65,536 on 32 sequences of 8 answers (8 beyond 16,384;
+full attention 12 and 4), the same ones for every seed and, but for full attention, every model, drawn apart from
+training and validation. Intervals: Student's t over seeds, or a bootstrap over sequences where that is wider. Full
+attention is trained at the same lengths, with rotary positions (nothing done to
+extrapolate) and without positions, which is the fairest setting known for lengths beyond training. A window in one
+block cannot see beyond itself: that it is at chance is a check of the task, not a finding. Reported beside
 it for the LMM and never counted: a write cost (0.1 times the memory's mean step size, added to the training loss; not
-part of Titans), convolution taps born as in PyTorch, and an embedding born at dim ** -0.5. One block, one head and
-the births were chosen by single runs of other seeds that were tested up to 65,536 tokens on other sequences.
+part of Titans), convolution taps born as in PyTorch, gates born at this package's defaults (alpha 0.001, theta 0.1),
+and an embedding born at dim ** -0.5. One block, one head and
+the births were chosen by single runs of other seeds that were tested up to 65,536 tokens on other sequences, after a
+first protocol (two blocks of two heads, 500 steps; the LMM at 25 % with few filler words) was given up.
 """
 
 CLAIM = Claim(
@@ -280,9 +312,9 @@ CLAIM = Claim(
     refuted_by=(f"No Titans variant at {GOOD:.0%} at {FAR:,} by the paper's rule, or a sliding window above chance."),
     rule=(
         f"Per setting: some Titans variant, trained by the paper's rule alone, is right at {FAR:,} in at least "
-        f"{GOOD:.0%} of its answers, and at every distance beyond four windows the sliding window's interval reaches "
-        "down to at most twice chance. Both settings: reproduced; one: reproduced in part; none: not reproduced. "
-        "Until all Titans variants and the sliding window have run in both: unfinished."
+        f"{GOOD:.0%} of its answers, mean over seeds, and at every distance beyond four windows the sliding window is "
+        "right in at most twice chance. Both settings: reproduced; one: reproduced in part; none: not reproduced. "
+        f"Until all Titans variants and the sliding window have run in both with {len(SEEDS)} seeds: unfinished."
     ),
     jobs=jobs,
     run_job=run_job,

@@ -3,30 +3,38 @@
 import numpy as np
 
 RESAMPLES = 1000
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t at 97.5 % with 1, 2, ... degrees of freedom."""
 
 
-def bootstrap_interval(correct: list[np.ndarray], seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Two-stage bootstrap of a mean accuracy: models (training seeds) are drawn again, then their sequences.
+def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a mean accuracy over trained models (training seeds).
+
+    Student's t over the models' means, which a handful of seeds needs; never narrower than a bootstrap over sequences,
+    which is all there is with one model. Models that agree exactly on everything give no width.
 
     Args:
-        correct: per trained model, (N, Q) bool or float: N sequences with Q answers each, N the same for all.
+        correct: per trained model, (N, Q) bool or float: N sequences with Q answers each, N the same for all and the
+            same sequences for all.
         seed: of the resampling.
-        level: coverage.
 
     Returns:
         Lower and upper end, shares between 0 and 1.
 
     Raises:
-        ValueError: if the models were tested on unequal numbers of sequences.
+        ValueError: if there are no models, more than ten, or they were tested on unequal numbers of sequences.
     """
+    if not 1 <= len(correct) <= len(T_QUANTILES) + 1:
+        raise ValueError(f"correct must hold 1 to {len(T_QUANTILES) + 1} models, got {len(correct)}")
     if len({len(c) for c in correct}) != 1:
         raise ValueError(f"correct must hold equally many sequences per model, got {[len(c) for c in correct]}")
-    rng = np.random.default_rng(seed)
     means = np.stack([np.asarray(c, dtype=np.float64).mean(axis=1) for c in correct])
     models, sequences = means.shape
-    draws = np.zeros(RESAMPLES)
-    for _ in range(models):
-        model = rng.integers(models, size=(RESAMPLES, 1))
-        draws += means[model, rng.integers(sequences, size=(RESAMPLES, sequences))].mean(axis=1) / models
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    rng = np.random.default_rng(seed)
+    draws = means.mean(axis=0)[rng.integers(sequences, size=(RESAMPLES, sequences))].mean(axis=1)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    if models > 1:
+        centre, spread = means.mean(), means.mean(axis=1).std(ddof=1)
+        half = T_QUANTILES[models - 2] * spread / np.sqrt(models)
+        low, high = min(low, centre - half), max(high, centre + half)
+    return float(max(low, 0.0)), float(min(high, 1.0))

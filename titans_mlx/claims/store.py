@@ -3,9 +3,9 @@
 import json
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from titans_mlx.claims.base import Claim, Job, Progress, Row
+from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row
 from titans_mlx.training.files import write_json
 from titans_mlx.training.provenance import provenance
 
@@ -22,11 +22,8 @@ def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | Non
         ValueError: if the store holds a result of this id with other settings.
     """
     path = result_path(folder, claim, job)
-    if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["settings"] != json.loads(json.dumps(job.settings)):
-            raise ValueError(f"{path} must hold the settings of job {job.id}; move it away or give the job another id")
-        return stored["rows"]
+    if is_stored(folder, claim, job):
+        return _read(path)["rows"]
     origin, started = provenance(), time.perf_counter()
     rows = claim.run_job(job, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,9 +32,39 @@ def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | Non
     return rows
 
 
+def is_stored(folder: Path, claim: Claim, job: Job) -> bool:
+    """Whether the store holds the job's result.
+
+    Raises:
+        ValueError: if it holds a result of this id with other settings.
+    """
+    path = result_path(folder, claim, job)
+    if not path.exists():
+        return False
+    if _read(path)["settings"] != _as_stored(job.settings):
+        raise ValueError(f"{path} must hold the settings of job {job.id}; move it away or give the job another id")
+    return True
+
+
 def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
-    """Every stored result of a claim: ``settings``, ``provenance`` and ``rows``."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((folder / claim.id).glob("*.json"))]
+    """Every stored result of a claim's jobs as they are now: ``settings``, ``provenance`` and ``rows``.
+
+    A result of other settings is of another protocol and is passed over, as is a file not yet put in its place.
+    """
+    jobs = [job for profile in get_args(Profile) for job in claim.jobs(profile)]
+    settings = {job.id: _as_stored(job.settings) for job in jobs}
+    paths = sorted(path for path in (folder / claim.id).glob("*.json") if path.stem in settings)
+    results = [(settings[path.stem], _read(path)) for path in paths]
+    return [result for wanted, result in results if result["settings"] == wanted]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as JSON gives them back: lists for tuples."""
+    return json.loads(json.dumps(settings))
 
 
 def stored_rows(folder: Path, claim: Claim) -> list[Row]:

@@ -4,11 +4,14 @@ The state is a value: at each distance a copy of the cache answers the queries, 
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
 
+from titans_mlx._check import check_count
+from titans_mlx.claims.training import asked_logits
 from titans_mlx.memory import MemoryState, NeuralMemory
 from titans_mlx.memory.layer import Inputs
 from titans_mlx.model import Cache, Titans
@@ -23,7 +26,7 @@ class Recall:
         distance: filler words between the pairs and the first query.
         correct: (N, Q) bool.
         seconds: time to read everything up to the queries, over all N sequences.
-        peak_bytes: the most memory in use while reading up to here.
+        peak_bytes: the most memory in use up to here, asking at the nearer distances included.
         filler_step: largest step size theta of any memory on the filler read so far; None without a memory.
     """
 
@@ -70,10 +73,11 @@ def recall_by_distance(
         piece: tokens read at a time; memory in use does not grow with the distance.
 
     Raises:
-        ValueError: if the distances do not increase.
+        ValueError: if the distances do not increase, or ``sequences`` or ``piece`` is below 1.
     """
-    if list(distances) != sorted(set(distances)) or min(distances) < 0:
-        raise ValueError(f"distances must be >= 0 and increase, got {distances}")
+    check_distances(distances)
+    check_count("sequences", sequences)
+    check_count("piece", piece)
     rng = np.random.default_rng(seed)
     context = task.context(sequences, rng)
     queries = task.queries(context.keys, context.values, rng)
@@ -96,12 +100,16 @@ def recall_by_distance(
     return results
 
 
+def check_distances(distances: Sequence[int]) -> None:
+    """Require one or more distances >= 0 that increase."""
+    if not distances or list(distances) != sorted(set(distances)) or min(distances) < 0:
+        raise ValueError(f"distances must be one or more, >= 0, and increase, got {distances}")
+
+
 def _read(model: Titans, tokens: np.ndarray, cache: Cache, observe: LargestStep | None = None) -> None:
     hidden = model.hidden(mx.array(tokens), cache, observe)
     mx.eval(hidden, cache, [] if observe is None else observe.pending)
 
 
 def _ask(model: Titans, cache: Cache, tokens: np.ndarray, positions: np.ndarray, answers: np.ndarray) -> np.ndarray:
-    hidden = model.hidden(mx.array(tokens), cache)
-    asked = mx.take_along_axis(hidden, mx.array(positions)[:, :, None], axis=1)
-    return np.array(mx.argmax(model.logits(asked), axis=-1)) == answers
+    return np.array(mx.argmax(asked_logits(model, mx.array(tokens), mx.array(positions), cache), axis=-1)) == answers

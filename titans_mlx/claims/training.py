@@ -7,9 +7,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from titans_mlx.memory import MemoryState, NeuralMemory
+from titans_mlx.memory import MemoryState, NeuralMemory, Observer
 from titans_mlx.memory.layer import Inputs
-from titans_mlx.model import Titans
+from titans_mlx.model import Cache, Titans
 from titans_mlx.tasks.recall import RecallTask
 
 TRAIN, VALIDATE = 0, 1
@@ -59,9 +59,7 @@ def answer_loss(write_cost: float) -> Callable[..., tuple[mx.array, dict[str, mx
         def observe(memory: NeuralMemory, state: MemoryState, inputs: Inputs) -> None:
             steps.setdefault(id(memory), []).append(inputs.gates.step)
 
-        hidden = model.hidden(tokens, observe=observe)
-        asked = mx.take_along_axis(hidden, positions[:, :, None], axis=1)
-        logits = model.logits(asked).astype(mx.float32)
+        logits = asked_logits(model, tokens, positions, observe=observe).astype(mx.float32)
         entropy = nn.losses.cross_entropy(logits, answers, reduction="mean")
         accuracy = (mx.argmax(logits, axis=-1) == answers).astype(mx.float32).mean()
         if write_cost:
@@ -72,9 +70,20 @@ def answer_loss(write_cost: float) -> Callable[..., tuple[mx.array, dict[str, mx
     return loss
 
 
+def asked_logits(
+    model: Titans,
+    tokens: mx.array,
+    positions: mx.array,
+    cache: Cache | None = None,
+    observe: Observer | None = None,
+) -> mx.array:
+    """Logits (B, Q, vocab_size) where a model is asked: tokens (B, T) and positions (B, Q) are int."""
+    hidden = model.hidden(tokens, cache, observe)
+    return model.logits(mx.take_along_axis(hidden, positions[:, :, None], axis=1))
+
+
 def validation_accuracy(model: Titans, task: RecallTask, length: int, sequences: int, seed: int) -> float:
     """Accuracy on fresh sequences of one length."""
     batch = task.sample(sequences, length, (VALIDATE, seed, length))
-    hidden = model.hidden(mx.array(batch.tokens))
-    asked = mx.take_along_axis(hidden, mx.array(batch.positions)[:, :, None], axis=1)
-    return float(np.mean(np.array(mx.argmax(model.logits(asked), axis=-1)) == batch.answers))
+    logits = asked_logits(model, mx.array(batch.tokens), mx.array(batch.positions))
+    return float(np.mean(np.array(mx.argmax(logits, axis=-1)) == batch.answers))

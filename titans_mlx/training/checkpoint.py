@@ -86,8 +86,11 @@ def _read(path: Path) -> tuple[dict[str, mx.array], int]:
     arrays, metadata = mx.load(str(path), return_metadata=True)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}")
+    step = metadata.get("step", "")
+    if not step.isdecimal() or _RANDOM not in arrays:
+        raise ValueError(f"checkpoint {path} is damaged: it has no step or no random state")
     mx.eval(list(arrays.values()))
-    return arrays, int(metadata["step"])
+    return arrays, int(step)
 
 
 def _check_complete(path: Path) -> None:

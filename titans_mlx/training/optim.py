@@ -34,7 +34,7 @@ def learning_rate(config: TrainConfig) -> Callable[[mx.array], mx.array]:
 def decays(config: TrainConfig, name: str, parameter: mx.array) -> bool:
     """Whether weight decay acts on a parameter: matrices and larger, unless ``config.no_decay`` names it.
 
-    Biases, gains and other vectors are left alone: pulling a gate's bias to zero opens it.
+    Vectors, which biases and most gains are, are left alone: pulling a gate's bias to zero opens it.
     """
     return parameter.ndim >= 2 and not any(fnmatchcase(name, pattern) for pattern in config.no_decay)
 
