@@ -38,9 +38,9 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with replacing(arguments.folder / "model.safetensors") as temporary:
         model.save_weights(str(temporary))
-    trained = {name: settings[name] for name in ("lengths", "steps", "tokens_per_step", "rates", "write_cost")} | {
-        "seed": SEED
-    }
+    trained = {
+        name: settings[name] for name in ("lengths", "steps", "tokens_per_step", "rates", "weight_decay", "write_cost")
+    } | {"seed": SEED}
     write_json(
         arguments.folder / "config.json",
         {"model": config.to_dict(), "task": asdict(task), "training": trained, "validation_accuracy": scores},

@@ -1,5 +1,6 @@
 """Bad input to a model: a ValueError that names the argument and its value, and a cache that is as it was."""
 
+from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -55,7 +56,7 @@ def test_tokens(case: str) -> None:
 def test_prompt(case: str) -> None:
     prompt, message = BAD_TOKENS[case]
     with pytest.raises(ValueError, match=f"^prompt must .*{message}"):
-        next(build("lmm-online").generate_step(prompt))
+        build("lmm-online").generate_step(prompt)
 
 
 @each
@@ -112,6 +113,44 @@ def test_cache_with_one_strange_state(place: int) -> None:
     refused(model, uniform(2, 5), cache, rf"^cache\[{place}\] must be a MAGState, got MemoryState")
 
 
+MIXED: dict[str, tuple[str, Callable[[Any, Any], Any], str]] = {
+    "mag, memory behind": ("mag-deep", lambda state, later: later._replace(memory=state.memory), "equally many tokens"),
+    "mal, attention behind": (
+        "mal-online",
+        lambda state, later: later._replace(attention=state.attention),
+        "equally many tokens",
+    ),
+    "mac, memory behind": ("mac-deep", lambda state, later: later._replace(memory=state.memory), "equally many tokens"),
+    "mac, weights before of one row": (
+        "mac-deep",
+        lambda _, later: later._replace(before=tuple(w[:1] for w in later.before)),
+        r"before and \S+ must have the batch size",
+    ),
+    "mac, weights before in half precision": (
+        "mac-online",
+        lambda _, later: later._replace(before=tuple(w.astype(mx.float16) for w in later.before)),
+        r"before and \S+ must come from this configuration",
+    ),
+    "mac, a tail of one row": (
+        "mac-deep",
+        lambda _, later: later._replace(query_tail=later.query_tail[:1]),
+        r"query_tail must have the batch size",
+    ),
+    "mac, no tail": ("mac-deep", lambda _, later: later._replace(query_tail=None), "query_tail must come from"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_cache_of_two_moments_or_half_a_batch(case: str) -> None:
+    name, change, message = MIXED[case]
+    model = build(name)
+    cache = read(model, length=5)
+    earlier = list(cache)
+    mx.eval(model(uniform(2, 3), cache), cache)
+    cache[1] = change(earlier[1], cache[1])
+    refused(model, uniform(2, 5), cache, rf"^cache\[1\].*{message}")
+
+
 CONFIGS: list[tuple[str, dict[str, Any]]] = [
     *((name, {"dim": 32}) for name in EVERY),
     *((name, {"num_heads": 4}) for name in EVERY if name != "retnet"),
@@ -153,6 +192,7 @@ def test_a_good_call_still_works_after_a_bad_one() -> None:
     [
         ("variant", "titans"),
         ("variant", None),
+        ("vocab_size", 1),
         *((field, value) for field in ("vocab_size", "dim", "num_layers", "num_heads") for value in (0, -1, 1.5, True)),
         *((field, value) for field in ("segment_size", "window_size") for value in (0, -1, 8.0, None)),
         *((field, value) for field in ("num_persistent", "mlp_hidden", "attention_conv_size") for value in (-1, 0.5)),
@@ -177,6 +217,12 @@ def test_titans_config(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{field} must") as error:
         TitansConfig(**{"dim": 16, "num_heads": 2, field: value})
     assert repr(value) in str(error.value) or str(value) in str(error.value)
+
+
+@pytest.mark.parametrize("config", [None, {"dim": 16}, MemoryConfig()], ids=str)
+def test_a_model_is_made_from_its_config(config: Any) -> None:
+    with pytest.raises(ValueError, match=r"^config must be a TitansConfig, got"):
+        Titans(config)
 
 
 def test_odd_heads_have_no_rotary_positions() -> None:

@@ -61,3 +61,25 @@ def test_births() -> None:
     assert k[0] == pytest.approx(0.1, abs=0.03)
     for conv in qkv_convolutions(64, 4, "uniform"):
         assert np.abs(np.array(conv.weight)).max() <= 0.5
+
+
+@pytest.mark.parametrize(("taps", "inputs"), [(mx.bfloat16, mx.float32), (mx.float32, mx.bfloat16)])
+def test_gradients_have_the_dtypes_of_what_they_belong_to(taps: mx.Dtype, inputs: mx.Dtype) -> None:
+    conv, x = ShortConv(4, 3, "uniform"), mx.random.normal((1, 5, 4)).astype(inputs)
+    conv.set_dtype(taps)
+
+    def loss(weight: mx.array, x: mx.array) -> mx.array:
+        conv.weight = weight
+        return conv(x, conv.birth_tail(1))[0].astype(mx.float32).square().sum()
+
+    of_taps, of_inputs = mx.grad(loss, argnums=(0, 1))(conv.weight, x)
+    assert (of_taps.dtype, of_inputs.dtype) == (taps, inputs)
+
+
+@pytest.mark.parametrize(
+    ("size", "birth", "message"),
+    [(4, "random", "conv_birth must be one of"), (1, "shift", "conv_size must be 0 or >= 2")],
+)
+def test_births_that_do_not_exist_are_refused(size: int, birth: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}.*got"):
+        qkv_convolutions(8, size, birth)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 from models import EVERY, SEGMENT, VOCAB, build, uniform
 
@@ -137,6 +138,21 @@ def test_stop_leaves_a_cache_of_what_was_returned() -> None:
     assert mx.allclose(model(last, cache), model(last, whole), atol=1e-5).item()
 
 
+def test_stop_ids_may_be_of_any_integer_type() -> None:
+    model, prompt = build("mag-online"), uniform(2, 9)
+    end = generate(model, prompt, 4)[0, 1].item()
+    assert generate(model, prompt, 4, stop=np.array([end])).tolist() == generate(model, prompt, 4, stop=[end]).tolist()
+
+
+def test_a_refused_call_draws_no_random_numbers() -> None:
+    model = build("lmm-online")
+    for wrong in ({"prompt": mx.full((1, 3), VOCAB)}, {"prompt": uniform(1, 3) * 0, "cache": [None]}):
+        before = mx.random.state[0].tolist()
+        with pytest.raises(ValueError, match=r"^(prompt|cache) must"):
+            generate(model, **wrong, max_tokens=2, temperature=1.0, seed=3)
+        assert mx.random.state[0].tolist() == before
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -145,6 +161,7 @@ def test_stop_leaves_a_cache_of_what_was_returned() -> None:
         ("temperature", {"temperature": -0.1}),
         ("temperature", {"temperature": float("nan")}),
         ("temperature", {"temperature": float("inf")}),
+        ("temperature", {"temperature": 1e-9}),
         ("top_p", {"top_p": 1.1}),
         ("top_p", {"top_p": -0.1}),
         ("min_p", {"min_p": 1.1}),
@@ -154,6 +171,7 @@ def test_stop_leaves_a_cache_of_what_was_returned() -> None:
         ("top_k", {"top_k": 1.0}),
         ("seed", {"seed": -1}),
         ("seed", {"seed": 0.5}),
+        ("seed", {"seed": 2**64}),
         ("stop", {"stop": 3}),
         ("stop", {"stop": [VOCAB]}),
         ("stop", {"stop": [-1]}),

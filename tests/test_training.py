@@ -8,8 +8,10 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from killed_run import CONFIG, Model, batches
+from mlx.utils import tree_flatten
 from small_runs import config, inputs, linear, squares, values
 
+from titans_mlx.memory import NeuralMemory
 from titans_mlx.training import (
     RunFolder,
     TrainingDiverged,
@@ -19,6 +21,7 @@ from titans_mlx.training import (
     masked_cross_entropy,
     train,
 )
+from titans_mlx.training.optim import decays
 
 
 @pytest.mark.parametrize(("steps", "warmup", "ratio"), [(20, 5, 0.1), (20, 0, 0.0), (7, 7, 0.5)])
@@ -45,6 +48,15 @@ def test_decay_acts_on_matrices_that_are_not_excepted():
     np.testing.assert_allclose(after["layers.0.weight"], before["layers.0.weight"] * 0.95, rtol=1e-6)
     for name in ("layers.0.bias", "layers.1.weight", "layers.1.bias"):
         np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_decay_spares_gains_and_biases_whatever_their_axes():
+    """With heads, a memory's gains are matrices by their shape."""
+    memory = NeuralMemory(8, 2, depth=2)
+    named = tree_flatten(memory.trainable_parameters())
+    spared = {name for name, array in named if not decays(config(steps=1), name, array)}
+    vectors = {name for name, array in named if array.ndim == 1}
+    assert spared == vectors | {"readout.gain", "norm_gain", "norm_bias"}
 
 
 def test_first_step_is_bias_corrected():

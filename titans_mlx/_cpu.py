@@ -1,6 +1,7 @@
 """Exponentials for MLX's CPU backend, where they dominate: 12 to 18 ns an element there, 4 ns here.
 
-The same accuracy as MLX's own (relative error below 5e-7 in float32); every other device and dtype takes MLX's.
+As accurate as MLX's own in float32 (relative error below 5e-7 for small arguments, 4e-6 towards +-87); every other
+device and dtype takes MLX's.
 """
 
 import mlx.core as mx

@@ -65,7 +65,8 @@ class Attention(nn.Module):
         conv_birth: of its taps.
 
     Raises:
-        ValueError: ``num_heads`` does not divide ``dim``, or the head width is odd under rotary positions.
+        ValueError: ``num_heads`` does not divide ``dim``, the head width is odd under rotary positions, or the
+            convolution is not one that there is.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class Attention(nn.Module):
         check_count("num_heads", num_heads)
         if dim % num_heads:
             raise ValueError(f"num_heads must divide dim = {dim}, got {num_heads}")
+        if not isinstance(conv_size, int) or isinstance(conv_size, bool) or conv_size < 0:
+            raise ValueError(f"conv_size must be an integer >= 0, got {conv_size!r}")
         if rope_base is not None:
             check_positive("rope_base", rope_base)
             if dim // num_heads % 2:

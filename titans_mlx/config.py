@@ -137,6 +137,8 @@ class MemoryConfig(_Config):
         _choose("update", self.update, ("anchored", "online"))
         _choose("conv_birth", self.conv_birth, get_args(ConvBirth))
         inits = self.decay_init if isinstance(self.decay_init, tuple) else (self.decay_init,)
+        if not inits:
+            raise ValueError(f"decay_init must be a number or one per head, got {self.decay_init!r}")
         for init in inits:
             _between("decay_init", init, 0, 1)
         _between("momentum_init", self.momentum_init, 0, 1)
@@ -214,7 +216,9 @@ class TitansConfig(_Config):
             raise ValueError(f"memory must be a MemoryConfig or a dict of its fields, got {self.memory!r}")
         _choose("variant", self.variant, get_args(Variant))
         _switch("tie_embeddings", self.tie_embeddings)
-        for name in ("vocab_size", "dim", "num_layers", "num_heads", "segment_size", "window_size"):
+        # MLX's log_softmax crashes on one class.
+        _at_least("vocab_size", self.vocab_size, 2)
+        for name in ("dim", "num_layers", "num_heads", "segment_size", "window_size"):
             _at_least(name, getattr(self, name), 1)
         for name in ("num_persistent", "attention_conv_size"):
             _at_least(name, getattr(self, name), 0)

@@ -1,5 +1,7 @@
 """The short causal depthwise convolution after the q, k and v projections (NeurIPS version, section 3.3: size 4)."""
 
+from typing import get_args
+
 import mlx.core as mx
 import mlx.nn as nn
 
@@ -48,6 +50,10 @@ def _lags(x: mx.array, size: int) -> list[mx.array]:
 
 def qkv_convolutions(dim: int, size: int, birth: ConvBirth) -> list[ShortConv]:
     """The convolutions of queries, keys and values; ``shift`` bears the keys' at lag 1, the others as the identity."""
+    if birth not in get_args(ConvBirth):
+        raise ValueError(f"conv_birth must be one of {list(get_args(ConvBirth))}, got {birth!r}")
+    if birth == "shift" and size < 2:
+        raise ValueError(f"conv_size must be 0 or >= 2 with conv_birth='shift', got {size}")
     births = ("identity", "lag", "identity") if birth == "shift" else (birth,) * 3
     return [ShortConv(dim, size, each) for each in births]
 
@@ -65,4 +71,4 @@ def _convolve_vjp(primals: tuple[mx.array, mx.array], cotangent: mx.array, _: mx
     padded = mx.pad(cotangent, [(0, 0), (size - 1, size - 1), (0, 0)])
     past_gradient = sum(w * x for w, x in zip(weight[::-1], _lags(padded, size), strict=True))
     products = [(cotangent * x).reshape(-1, x.shape[-1]).sum(0) for x in _lags(past, size)]
-    return mx.stack(products), past_gradient
+    return mx.stack(products).astype(weight.dtype), past_gradient.astype(past.dtype)

@@ -6,7 +6,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_index, check_rank
+from titans_mlx._check import check_index, check_rank, check_type
 from titans_mlx.blocks import BLOCKS
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import Observer
@@ -20,10 +20,14 @@ class Titans(nn.Module):
 
     Args:
         config: a :class:`TitansConfig`.
+
+    Raises:
+        ValueError: if ``config`` is something else.
     """
 
     def __init__(self, config: TitansConfig) -> None:
         super().__init__()
+        check_type("config", config, TitansConfig)
         self.config = config
         self.embedding = nn.Embedding(config.vocab_size, config.dim)
         if config.embedding_std is not None:
@@ -53,9 +57,9 @@ class Titans(nn.Module):
             ValueError: if tokens have the wrong rank or dtype, are empty, or hold an id out of range (not looked for
                 inside ``mx.compile``, where values cannot be seen), or the cache is of another model or batch.
         """
-        self._check_tokens("tokens", tokens)
+        self.check_tokens("tokens", tokens)
         if cache is not None:
-            self._check_cache(cache, tokens.shape[0])
+            self.check_cache(cache, tokens.shape[0])
         return self.logits(self.hidden(tokens, cache))
 
     def hidden(self, tokens: mx.array, cache: Cache | None = None, observe: Observer | None = None) -> mx.array:
@@ -88,13 +92,20 @@ class Titans(nn.Module):
             cache: what was read before the prompt; None: nothing.
             sampler: log-probabilities (B, vocab_size) -> ids (B,); None: greedy.
 
-        Yields:
-            The next ids (B,) and the log-probabilities (B, vocab_size) they were chosen from.
+        Returns:
+            An iterator over the next ids (B,) and the log-probabilities (B, vocab_size) they were chosen from.
+
+        Raises:
+            ValueError: at once, if the prompt or the cache is not one of this model and batch.
         """
         cache = self.make_cache() if cache is None else cache
-        self._check_tokens("prompt", prompt)
-        self._check_cache(cache, prompt.shape[0])
-        tokens = prompt
+        self.check_tokens("prompt", prompt)
+        self.check_cache(cache, prompt.shape[0])
+        return self._steps(prompt, cache, sampler)
+
+    def _steps(
+        self, tokens: mx.array, cache: Cache, sampler: Callable[[mx.array], mx.array] | None
+    ) -> Iterator[tuple[mx.array, mx.array]]:
         while True:
             last = self.hidden(tokens, cache)[:, -1]
             log_probs = nn.log_softmax(self.logits(last).astype(mx.float32))
@@ -103,11 +114,13 @@ class Titans(nn.Module):
             yield chosen, log_probs
             tokens = chosen[:, None]
 
-    def _check_tokens(self, name: str, tokens: mx.array) -> None:
+    def check_tokens(self, name: str, tokens: mx.array) -> None:
+        """Raise a ValueError unless ``tokens`` are ids (B, T) of this vocabulary."""
         check_rank(name, tokens, 2, "(B, T)")
         check_index(name, tokens, self.config.vocab_size)
 
-    def _check_cache(self, cache: Cache, batch_size: int) -> None:
+    def check_cache(self, cache: Cache, batch_size: int) -> None:
+        """Raise a ValueError unless ``cache`` is this model's, for ``batch_size`` rows."""
         if not isinstance(cache, list) or len(cache) != len(self.layers):
             raise ValueError(f"cache must be a list of {len(self.layers)} block states, as make_cache() gives it")
         empty = [state is None for state in cache]

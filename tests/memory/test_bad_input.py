@@ -114,6 +114,56 @@ def test_what_is_no_state_is_refused(memory, wrong):
         memory.read(mx.zeros(X), wrong)
 
 
+def changed(state, field, change):
+    """``state`` with a change of the first array of a field."""
+    first, *others = getattr(state, field)
+    return state._replace(**{field: (change(first), *others)})
+
+
+BROKEN = {
+    "a field of one row": lambda s: changed(s, "momentum", lambda a: a[:1]),
+    "tails of one row": lambda s: changed(s, "tails", lambda a: a[:1]),
+    "half precision": lambda s: changed(s, "weights", lambda a: a.astype(mx.bfloat16)),
+    "no array": lambda s: changed(s, "weights", lambda a: np.array(a)),
+    "no momentum": lambda s: s._replace(momentum=None),
+    "no weights": lambda s: s._replace(weights=()),
+    "a negative position": lambda s: s._replace(position=-1),
+    "half a token": lambda s: s._replace(position=3.5),
+    "no position": lambda s: s._replace(position=None),
+    "positions of one row": lambda s: s._replace(position=mx.array([4])),
+    "a negative position of a row": lambda s: s._replace(position=mx.array([4, -4])),
+    "positions of half a token": lambda s: s._replace(position=mx.array([4.0, 4.5])),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_state_broken_by_hand_is_refused(memory, state, name):
+    broken = BROKEN[name](state)
+    for call in (memory, memory.read):
+        with pytest.raises(ValueError, match=r"^state(\.position)? must .*got "):
+            call(mx.zeros(X), broken)
+    with pytest.raises(ValueError, match=r"^state(\.position)? must .*got "):
+        memory.reset(broken, [True, False])
+
+
+@pytest.mark.parametrize(
+    ("persistent", "message"),
+    [
+        (mx.zeros((2, 3, DIM)), r"2 axes \(P, dim\), got shape \(2, 3, 8\)"),
+        (mx.zeros((3, DIM + 1)), r"dim = 8\) .*got shape \(1, 3, 9\)"),
+        (mx.zeros((0, DIM)), r"got shape \(1, 0, 8\)"),
+        (mx.zeros((3, DIM), mx.int32), "floating dtype"),
+        ([[0.0] * DIM], "mx.array .*got list"),
+    ],
+    ids=str,
+)
+def test_persistent_tokens_of_another_form_are_refused(memory, state, persistent, message):
+    with pytest.raises(ValueError, match=f"^persistent must .*{message}"):
+        memory.init_state(2, persistent)
+    with pytest.raises(ValueError, match=f"^persistent must .*{message}"):
+        memory.reset(state, [True, False], persistent)
+
+
 def test_reading_needs_a_state(memory):
     with pytest.raises(ValueError, match="state must be a MemoryState, got NoneType"):
         memory.read(mx.zeros(X), None)
@@ -134,6 +184,8 @@ def test_rows_to_reset_are_one_bool_each(memory, state, rows):
         ({"dim": 8.0}, r"dim must be a whole number of at least 1, got 8\.0"),
         ({"chunk_size": 0}, "chunk_size must be an integer >= 1, got 0"),
         ({"depth": 5}, "depth must be at most 4, got 5"),
+        ({"config": {"depth": 1}}, "config must be a MemoryConfig, got dict"),
+        ({"decay_init": ()}, r"decay_init must be a number or one per head, got \(\)"),
         ({"config": MemoryConfig(), "depth": 1}, r"config must be None .*got both: \['depth'\]"),
         ({"decay_init": (0.1, 0.2, 0.3)}, r"decay_init must be .*one per head \(2\), got 3 numbers"),
     ],

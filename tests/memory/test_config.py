@@ -35,7 +35,7 @@ WRONG = {
     },
     TitansConfig: {
         "variant": ["rnn", "MAC", None],
-        "vocab_size": [0, -1, 2.5, True, None],
+        "vocab_size": [0, 1, -1, 2.5, True, None],
         "dim": [0, -8, 64.0, None],
         "num_layers": [0, 1.5, None],
         "num_heads": [0, 3, 2.0, None],

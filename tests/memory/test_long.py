@@ -45,9 +45,9 @@ def test_bfloat16_stays_beside_float32_over_65536_tokens(name, bound):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "chunk", "tokens"), [("online", 64, 1_000_000), ("anchored", 64, 100_000)])
+@pytest.mark.parametrize(("name", "chunk", "tokens"), [("online", 64, 1_000_000), ("anchored", 250, 1_000_000)])
 def test_the_state_is_finite_after_a_million_tokens(name, chunk, tokens):
-    """One row of noise, one of a single token repeated; a deep memory takes 100,000 tokens in that time."""
+    """One row of noise, one of a single token repeated."""
     memory = NeuralMemory(8, 1, **{**MEMORIES[name], "chunk_size": chunk})
     noise = mx.random.normal((1, 5000, 8))
     x = mx.concatenate([noise, mx.broadcast_to(mx.random.normal((1, 1, 8)), noise.shape)])

@@ -97,6 +97,18 @@ def test_rows_are_picked_in_the_order_asked_for(memory):
     assert state.rows([1]).batch_size == 1
 
 
+def test_one_token_at_a_time_over_rows_of_unlike_position(memory):
+    """A single token takes one slot, wherever in its chunk each row stands."""
+    x, later = sequence(), sequence(tokens=9)
+    _, state = memory(x, mask=mx.arange(7)[None] < mx.array([2, 7, 4])[:, None])
+    whole, after = memory(later, state)
+    pieces = []
+    for token in range(9):
+        y, state = memory(later[:, token : token + 1], state)
+        pieces.append(y)
+    assert_close((mx.concatenate(pieces, axis=1), state), (whole, after), 1e-5)
+
+
 def test_rows_of_unlike_position_keep_theirs(memory):
     _, state = memory(sequence(), mask=mx.arange(7)[None] < mx.array([2, 7, 5])[:, None])
     assert state.rows([2, 0]).position.tolist() == [5, 2]
@@ -138,6 +150,15 @@ def test_a_row_at_birth_is_the_learned_start(memory):
     assert_close(memory.reset(memory(sequence())[1], [True] * 3)._replace(position=0), state, 0)
 
 
+def test_a_reset_row_may_have_absorbed_persistent_tokens(memory):
+    _, state = memory(sequence())
+    persistent = sequence(1, 4)[0]
+    rows = mx.array([False, True, False])
+    reset = memory.reset(state, rows, persistent)
+    assert_close(reset, where_rows(rows, memory.init_state(3, persistent), state), 0)
+    assert mx.abs(reset.weights[0][1] - memory.initial_weights[0]).max().item() > 0
+
+
 @pytest.mark.parametrize("tokens", [1, 4, 6])
 def test_persistent_tokens_are_absorbed_once_at_birth(memory, tokens):
     """Position 0 and ``A = W`` again, momentum and tails kept (memory.md, section 1.11)."""
@@ -175,7 +196,8 @@ def test_the_state_is_a_tree_of_arrays(memory):
         ([0, 3], r"lie in \[0, 3\), got ids from 0 to 3"),
         ([-1], "got ids from -1 to -1"),
         ([0.5], "integer dtype"),
-        ([], ""),
+        ([], r"got shape \(0,\)"),
+        ([[0, 1]], r"1 axes? \(R,\), got shape \(1, 2\)"),
     ],
     ids=str,
 )

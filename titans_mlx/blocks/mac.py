@@ -19,7 +19,7 @@ from titans_mlx._check import check_type
 from titans_mlx._cpu import silu
 from titans_mlx._split import split
 from titans_mlx.attention import Attention, SegmentState
-from titans_mlx.blocks.parts import FeedForward, persistent_tokens
+from titans_mlx.blocks.parts import FeedForward, check_tokens_seen, persistent_tokens
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import MemoryState, NeuralMemory, Observer
 
@@ -91,18 +91,23 @@ class MACBlock(nn.Module):
         """A piece of one segment: n (B, T, dim) normalised inputs, q (B, H, T, d) their queries."""
         if state.offset % self.segment_size == 0:
             state = state._replace(before=state.memory.weights, segment=None)
-        h = self.context_norm(self.memory.retrieve(q, state.before).astype(n.dtype))
+        h = self.context_norm(self.memory.retrieve(q, state.before)).astype(n.dtype)
         y, segment = self.attention.segment(
             n, h, state.segment, segment_size=self.segment_size, persistent=self.persistent
         )
         reads, memory = self.memory.absorb(self.write_norm(n + y), state.memory, observe=observe)
-        o = self.attention_norm(y) * silu(self.read_norm(reads))
+        o = self.attention_norm(y) * silu(self.read_norm(reads).astype(n.dtype))
         return o, state._replace(memory=memory, segment=segment, offset=state.offset + n.shape[1])
 
     def check_state(self, state: MACState, batch_size: int, name: str) -> None:
         """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, MACState)
         self.memory.check_state(state.memory, batch_size, f"{name}.memory")
+        # M_prev and the second query stream are as the memory's own weights and tail.
+        tails = state.memory.tails and (state.query_tail, *state.memory.tails[1:])
+        earlier = state.memory._replace(weights=state.before, tails=tails)
+        self.memory.check_state(earlier, batch_size, f"{name}.before and {name}.query_tail")
+        check_tokens_seen(name, {"attention": state.offset, "memory": state.memory.position})
         self.attention.check_state(state.segment, SegmentState, batch_size, name=f"{name}.segment")
         expected = (state.offset - 1) % self.segment_size + 1 if state.offset else 0
         given = state.segment.offset if state.segment else 0

@@ -8,7 +8,7 @@ import mlx.nn as nn
 from titans_mlx._check import check_type
 from titans_mlx._cpu import silu
 from titans_mlx.attention import AttentionState
-from titans_mlx.blocks.parts import FeedForward, make_attention, persistent_tokens
+from titans_mlx.blocks.parts import FeedForward, check_tokens_seen, make_attention, persistent_tokens
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import MemoryState, NeuralMemory, Observer
 
@@ -46,7 +46,7 @@ class MAGBlock(nn.Module):
         n = self.norm(x)
         y, attention = self.attention.sliding(n, state.attention, window=self.window_size, persistent=self.persistent)
         reads, memory = self.memory.absorb(n, state.memory, observe=observe)
-        gated = self.attention_norm(y) * silu(self.memory_norm(reads))
+        gated = self.attention_norm(y) * silu(self.memory_norm(reads).astype(n.dtype))
         return self.mlp(x + self.o_proj(gated)), MAGState(attention, memory)
 
     def check_state(self, state: MAGState, batch_size: int, name: str) -> None:
@@ -55,3 +55,5 @@ class MAGBlock(nn.Module):
         reach = self.window_size - 1
         self.attention.check_state(state.attention, AttentionState, batch_size, reach, f"{name}.attention")
         self.memory.check_state(state.memory, batch_size, f"{name}.memory")
+        seen = 0 if state.attention is None else state.attention.offset
+        check_tokens_seen(name, {"attention": seen, "memory": state.memory.position})

@@ -8,7 +8,7 @@ import mlx.nn as nn
 from titans_mlx._check import check_type
 from titans_mlx.attention import AttentionState
 from titans_mlx.blocks.lmm import LMMBlock
-from titans_mlx.blocks.parts import FeedForward, make_attention
+from titans_mlx.blocks.parts import FeedForward, check_tokens_seen, make_attention
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import MemoryState, Observer
 
@@ -49,3 +49,5 @@ class MALBlock(nn.Module):
         reach = self.window_size - 1
         self.attention.check_state(state.attention, AttentionState, batch_size, reach, f"{name}.attention")
         self.memory_layer.check_state(state.memory, batch_size, f"{name}.memory")
+        seen = 0 if state.attention is None else state.attention.offset
+        check_tokens_seen(name, {"attention": seen, "memory": state.memory.position})

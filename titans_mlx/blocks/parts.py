@@ -29,6 +29,13 @@ def make_attention(config: TitansConfig) -> Attention:
     )
 
 
+def check_tokens_seen(name: str, seen: dict[str, int | mx.array]) -> None:
+    """Require that the parts of a block's state have seen equally many tokens; rows of unlike positions pass."""
+    counts = {part: count for part, count in seen.items() if isinstance(count, int)}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{name} must be of one moment: its parts must have seen equally many tokens, got {counts}")
+
+
 class FeedForward(nn.Module):
     """The pre-norm SwiGLU MLP after every mixer (Llama's, as in the NeurIPS version).
 

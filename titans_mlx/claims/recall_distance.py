@@ -38,12 +38,14 @@ class Option:
     Attributes:
         label: for people.
         write_cost: weight of the mean step size of every memory in the training loss; not part of Titans.
+        weight_decay: in place of the job's own.
         model: fields of the model's configuration that differ.
         memory: fields of the memory's configuration that differ.
     """
 
     label: str
     write_cost: float = 0.0
+    weight_decay: float | None = None
     model: dict[str, Any] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
 
@@ -53,6 +55,7 @@ OPTIONS = {
     "write cost": Option("with a write cost (not part of Titans)", write_cost=0.1),
     "plain taps": Option("convolution taps born as in PyTorch", memory={"conv_birth": "uniform"}),
     "plain gates": Option("gates born at the package's defaults", memory={"step_init": 0.1, "decay_init": 0.001}),
+    "plain decay": Option("weight decay of 0.1, as in the paper", weight_decay=0.1),
     "plain embedding": Option("embedding born at dim ** -0.5", model={"embedding_std": None}),
 }
 
@@ -107,6 +110,7 @@ def make_job(
     steps: int = 800,
     tokens_per_step: int = 2048,
     rates: tuple[float, ...] = (3e-3,),
+    weight_decay: float = 0.1,
     near_sequences: int = 32,
     far_sequences: int = 8,
     num_pairs: int = 8,
@@ -126,6 +130,7 @@ def make_job(
         tokens_per_step: of training, as many sequences of the step's length as they hold.
         rates: learning rates; the one whose model of the first seed is best on validation sequences of the longest
             training length is kept. One rate is taken as it is.
+        weight_decay: of training, unless the option has its own.
         near_sequences: test sequences up to a distance of 16,384.
         far_sequences: test sequences beyond.
         num_pairs: key-value pairs in a test sequence, all of them asked for.
@@ -168,6 +173,7 @@ def make_job(
         "num_pairs": num_pairs,
         "train_pairs": list(train_pairs),
         "write_cost": OPTIONS[option].write_cost,
+        "weight_decay": weight_decay if OPTIONS[option].weight_decay is None else OPTIONS[option].weight_decay,
         "architecture": with_option(model_configs(SETTINGS[setting].vocab_size)[model], OPTIONS[option]).to_dict(),
     }
     parts = [label, setting, model, option]
@@ -201,6 +207,7 @@ def full_job(model: str, setting: str, option: str) -> Job:
         option,
         seeds=SEEDS,
         rates=(3e-3, 6e-3) if model == "LMM deep" else (2e-3, 4e-3),
+        weight_decay=1.0,
         train_pairs=(8, 16, 24, 32),
         # Full attention over 65,536 tokens costs as much as all the rest.
         near_sequences=12 if full_attention else 32,

@@ -82,6 +82,7 @@ def train_model(
         steps=steps,
         learning_rate=rate,
         warmup=min(50, steps // 4),
+        weight_decay=settings["weight_decay"],
         seed=seed,
         log_every=max(1, steps // 50),
         # Tracing pays only over many steps; on a fresh machine it first builds its kernels, for about a minute.

@@ -6,8 +6,11 @@ from numbers import Integral, Real
 
 import mlx.core as mx
 
-from titans_mlx._check import check_count, check_rank
+from titans_mlx._check import check_count
 from titans_mlx.model import Cache, Titans
+
+COLDEST = 1e-6
+"""Log-probabilities over anything much smaller leave float32."""
 
 Sampler = Callable[[mx.array], mx.array]
 
@@ -49,19 +52,22 @@ def generate(
     Raises:
         ValueError: an argument is out of its range, or the prompt or cache is not one of this model and batch.
     """
-    check_rank("prompt", prompt, 2, "(B, T)")
     check_count("max_tokens", max_tokens)
     _check_stop(stop, model.config.vocab_size)
     _check_seed(seed)
+    model.check_tokens("prompt", prompt)
+    if cache is not None:
+        model.check_cache(cache, prompt.shape[0])
     sampler = _make_sampler(temperature, top_p, min_p, top_k, model.config.vocab_size)
     if seed is not None:
         mx.random.seed(seed)
-    ends = mx.array(list(stop), dtype=mx.int32)
-    steps = model.generate_step(prompt, cache, _holding(sampler, ends) if stop else sampler)
+    stops = [int(end) for end in stop]
+    ends = mx.array(stops, dtype=mx.int32)
+    steps = model.generate_step(prompt, cache, _holding(sampler, ends) if stops else sampler)
     new = []
     for ids, _ in islice(steps, max_tokens):
         new.append(ids.astype(mx.int32))
-        if stop and _ended(ids, ends).all().item():
+        if stops and _ended(ids, ends).all().item():
             break
     return mx.stack(new, axis=1)
 
@@ -70,6 +76,8 @@ def _make_sampler(temperature: float, top_p: float, min_p: float, top_k: int, vo
     """Log-probabilities (B, vocab_size) -> ids (B,)."""
     if not isinstance(temperature, Real) or isinstance(temperature, bool) or not 0 <= temperature < float("inf"):
         raise ValueError(f"temperature must be a finite number of at least 0, got {temperature!r}")
+    if 0 < temperature < COLDEST:
+        raise ValueError(f"temperature must be 0 (greedy) or at least {COLDEST:g}, got {temperature!r}")
     for name, value in (("top_p", top_p), ("min_p", min_p)):
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
@@ -111,5 +119,5 @@ def _check_stop(stop: Collection[int], vocab_size: int) -> None:
 
 
 def _check_seed(seed: int | None) -> None:
-    if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0):
-        raise ValueError(f"seed must be None or a whole number of at least 0, got {seed!r}")
+    if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**64):
+        raise ValueError(f"seed must be None or a whole number of at least 0 and below 2**64, got {seed!r}")

@@ -75,9 +75,12 @@ def chunked_slots(
 ) -> tuple[mx.array, MemoryState]:
     """As :func:`chunked` for rows of unlike position or length: row r absorbs its first ``lengths[r]`` tokens.
 
-    Rows are moved behind ``position mod chunk_size`` masked slots, so that chunk boundaries fall together.
+    Rows are moved behind ``position mod chunk_size`` masked slots, so that chunk boundaries fall together; a single
+    token needs no such room.
     """
-    length, size = q.shape[2], config.chunk_size
+    length = q.shape[2]
+    begins = state.position % config.chunk_size == 0
+    size = config.chunk_size if length > 1 else 1
     phase = state.position % size
     count = -(-(length + size - 1) // size)
     source = mx.arange(count * size)[None, :] - phase[:, None]
@@ -90,7 +93,7 @@ def chunked_slots(
     fast = Fast(state.weights, state.momentum, state.anchor)
     reads = []
     for chunk, (chunk_q, chunk_k, chunk_v, *co) in enumerate(zip(*columns, strict=True)):
-        due = real[:, chunk * size : (chunk + 1) * size].any(-1) & ((phase == 0) | (chunk > 0))
+        due = real[:, chunk * size : (chunk + 1) * size].any(-1) & (begins | (chunk > 0))
         anchor = tuple(mx.where(_per_row(due), w, a) for w, a in zip(fast.weights, fast.anchor, strict=True))
         read, fast = chunk_step(config, fast._replace(anchor=anchor), chunk_q, chunk_k, chunk_v, co, norm)
         reads.append(read)

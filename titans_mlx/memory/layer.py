@@ -16,7 +16,7 @@ from titans_mlx.memory.chunked import chunked, chunked_slots
 from titans_mlx.memory.learner import Gates, make_gates, mask_gates
 from titans_mlx.memory.online import online
 from titans_mlx.memory.retention import birth_logits
-from titans_mlx.memory.state import MemoryState, positions, where_rows
+from titans_mlx.memory.state import MemoryState, check_state, positions, where_rows
 from titans_mlx.memory.structure import Norm
 
 NORMALISE_EPS = 1e-6
@@ -86,6 +86,7 @@ class NeuralMemory(nn.Module):
         if config is not None and fields:
             raise ValueError(f"config must be None when its fields are given as keywords, got both: {sorted(fields)}")
         self.config = config = config if config is not None else MemoryConfig(**fields)
+        check_type("config", config, MemoryConfig)
         self.dim, self.num_heads = dim, num_heads
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(dim, dim, bias=False) for _ in range(3))
         if config.conv_size:
@@ -121,9 +122,14 @@ class NeuralMemory(nn.Module):
 
         Persistent tokens (P, dim), where given, have been absorbed (eq. 28, 30): momentum and tails are theirs,
         ``A = W`` and the position is 0 again.
+
+        Raises:
+            ValueError: if ``batch_size`` is below 1, or ``persistent`` has a wrong shape or dtype.
         """
         check_count("batch_size", batch_size)
         if persistent is not None:
+            check_rank("persistent", persistent, 2, "(P, dim)")
+            check_sequence("persistent", persistent[None], self.dim)
             _, state = self.absorb(persistent[None])
             anchor = None if state.anchor is None else state.weights
             return state._replace(position=0, anchor=anchor).repeat(batch_size)
@@ -136,14 +142,21 @@ class NeuralMemory(nn.Module):
             tails=tuple(conv.birth_tail(batch_size) for conv in self._convs()),
         )
 
-    def reset(self, state: MemoryState, rows: mx.array | list[bool]) -> MemoryState:
-        """``state`` with the rows marked true in ``rows`` (B,) bool back at birth."""
+    def reset(self, state: MemoryState, rows: mx.array | list[bool], persistent: mx.array | None = None) -> MemoryState:
+        """``state`` with the rows marked true in ``rows`` (B,) bool back at birth, persistent tokens absorbed.
+
+        Raises:
+            ValueError: if ``state`` is of another configuration, or ``rows`` or ``persistent`` has a wrong shape or
+                dtype.
+        """
+        check_type("state", state, MemoryState)
+        self.check_state(state, state.batch_size if state.weights else 0)
         rows = mx.array(rows)
         if rows.shape != (state.batch_size,) or rows.dtype != mx.bool_:
             raise ValueError(
                 f"rows must be bool of shape ({state.batch_size},), got {rows.dtype} of shape {rows.shape}"
             )
-        return where_rows(rows, self.init_state(state.batch_size), state)
+        return where_rows(rows, self.init_state(state.batch_size, persistent), state)
 
     def __call__(
         self, x: mx.array, state: MemoryState | None = None, *, mask: mx.array | None = None
@@ -204,7 +217,7 @@ class NeuralMemory(nn.Module):
         lengths: mx.array | None = None,
         observe: Observer | None = None,
     ) -> tuple[mx.array, MemoryState]:
-        """As a call, without its checks and without the read-out: reads are (B, T, dim) as the memory gave them.
+        """As a call, without its checks and without the read-out: reads are (B, T, dim) float32.
 
         ``lengths`` (B,) int: row r absorbs its first ``lengths[r]`` tokens only. ``observe`` is shown the state before
         and what is absorbed.
@@ -226,12 +239,12 @@ class NeuralMemory(nn.Module):
             reads, state = chunked_slots(self.config, state, *inputs, self.norm, lengths)
         else:
             reads, state = chunked(self.config, state, *inputs, self.norm)
-        return self._merge(reads, x.dtype), state
+        return self._merge(reads), state
 
     def retrieve(self, q: mx.array, weights: tuple[mx.array, ...]) -> mx.array:
         """``f(W; q)`` of queries (B, H, T, d), heads merged: (B, T, dim) float32."""
         reads, _ = structure.forward(self.config, structure.with_weights(weights), q, self.norm)
-        return self._merge(reads, mx.float32)
+        return self._merge(reads)
 
     def query(self, x: mx.array, tail: mx.array | None) -> tuple[mx.array, mx.array | None]:
         """Queries (B, H, T, d) float32 of x (B, T, dim), and the new tail of their convolution."""
@@ -280,12 +293,7 @@ class NeuralMemory(nn.Module):
 
     def check_state(self, state: MemoryState, batch_size: int, name: str = "state") -> None:
         """Raise a ValueError unless ``state`` is of this configuration and batch size."""
-        check_type(name, state, MemoryState)
-        if state.batch_size != batch_size:
-            raise ValueError(f"{name} must have the batch size of the input, {batch_size}, got {state.batch_size}")
-        wanted, given = _layout(self.init_state(1)), _layout(state)
-        if wanted != given:
-            raise ValueError(f"{name} must come from this configuration: shapes per row {wanted}, got {given}")
+        check_state(name, state, self.init_state(1), batch_size)
 
     def _out(self, x: mx.array, reads: mx.array) -> mx.array:
         return (self.readout(x, reads) if "readout" in self else reads).astype(x.dtype)
@@ -307,8 +315,9 @@ class NeuralMemory(nn.Module):
             return x
         return x * mx.rsqrt((x * x).sum(-1, keepdims=True) + NORMALISE_EPS)
 
-    def _merge(self, reads: mx.array, dtype: mx.Dtype) -> mx.array:
-        return reads.swapaxes(1, 2).reshape(reads.shape[0], reads.shape[2], self.dim).astype(dtype)
+    def _merge(self, reads: mx.array) -> mx.array:
+        """Heads side by side, (B, T, dim), in float32: a norm comes before any smaller dtype could overflow."""
+        return reads.swapaxes(1, 2).reshape(reads.shape[0], reads.shape[2], self.dim)
 
 
 def _gate(dim: int, bias: list[float]) -> nn.Linear:
@@ -319,11 +328,3 @@ def _gate(dim: int, bias: list[float]) -> nn.Linear:
 
 def _logit(p: float) -> float:
     return -math.log(1 / p - 1)
-
-
-def _layout(state: MemoryState) -> dict[str, list[tuple[int, ...]] | None]:
-    """Shapes per row of every field but the position."""
-    return {
-        name: None if (arrays := getattr(state, name)) is None else [a.shape[1:] for a in arrays]
-        for name in ("weights", "momentum", "anchor", "tails")
-    }

@@ -16,8 +16,12 @@ def titans(**changes: Any) -> MemoryConfig:
 
 
 def titans_matrix(**changes: Any) -> MemoryConfig:
-    """Titans with a matrix memory and exact online gradients (eq. 8-14 without the approximation of eq. 16)."""
-    return MemoryConfig(**{"depth": 1, "update": "online", "chunk_size": 64, **changes})
+    """Titans with a matrix memory and exact online gradients (eq. 8-14 without the approximation of eq. 16).
+
+    The chunk changes speed and rounding: on nearly identical keys at the largest step, float32 is within 5e-5 of the
+    definition for eta = 0.9 at 32 tokens, 1.4e-4 at 64; for eta = 0.99 within 1.6e-4 and 3.2e-3.
+    """
+    return MemoryConfig(**{"depth": 1, "update": "online", "chunk_size": 32, **changes})
 
 
 def ttt(**changes: Any) -> MemoryConfig:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import mlx.core as mx
 from mlx.utils import tree_map
 
-from titans_mlx._check import check_index
+from titans_mlx._check import check_index, check_rank, check_type, is_traced
 
 
 class MemoryState(NamedTuple):
@@ -50,7 +50,8 @@ class MemoryState(NamedTuple):
         Raises:
             ValueError: if an index is not in ``[0, B)`` (not looked for inside ``mx.compile``).
         """
-        index = mx.array(index)
+        index = mx.array(index, dtype=mx.int32) if isinstance(index, list) and not index else mx.array(index)
+        check_rank("index", index, 1, "(R,)")
         check_index("index", index, self.batch_size)
         return _map(lambda array: mx.take(array, index, axis=0), self)
 
@@ -90,3 +91,42 @@ def positions(state: MemoryState, batch_size: int) -> mx.array:
     if isinstance(state.position, int):
         return mx.full((batch_size,), state.position, dtype=mx.int32)
     return state.position
+
+
+def check_state(name: str, state: MemoryState, born: MemoryState, batch_size: int) -> None:
+    """Raise a ValueError unless ``state`` has ``batch_size`` rows like the one of ``born``, and positions >= 0."""
+    check_type(name, state, MemoryState)
+    wanted, given = _layout(born), _layout(state)
+    if wanted != given:
+        raise ValueError(f"{name} must come from this configuration: per row {wanted}, got {given}")
+    arrays = [array for field in (state.weights, state.momentum, state.anchor, state.tails) for array in field or ()]
+    for array in arrays:
+        if array.shape[0] != batch_size:
+            raise ValueError(f"{name} must have the batch size of the input, {batch_size}, got {array.shape[0]}")
+    _check_position(f"{name}.position", state.position, batch_size)
+
+
+def _check_position(name: str, position: int | mx.array, batch_size: int) -> None:
+    allowed = f"{name} must be an int >= 0 or integers >= 0 of shape ({batch_size},)"
+    if isinstance(position, mx.array):
+        if position.shape != (batch_size,) or not mx.issubdtype(position.dtype, mx.integer):
+            raise ValueError(f"{allowed}, got {position.dtype} of shape {position.shape}")
+        lowest = position.min()
+        if not is_traced(lowest) and lowest.item() < 0:
+            raise ValueError(f"{allowed}, got {position.tolist()}")
+    elif not isinstance(position, int) or isinstance(position, bool) or position < 0:
+        raise ValueError(f"{allowed}, got {position!r}")
+
+
+def _layout(state: MemoryState) -> dict[str, list[str] | None]:
+    """Dtype and shape per row of every field but the position; a tail has the dtype of what was read."""
+
+    def described(array: object, tail: bool) -> str:
+        if not isinstance(array, mx.array):
+            return type(array).__name__
+        return f"{array.shape[1:]}" if tail else f"{array.dtype} {array.shape[1:]}"
+
+    return {
+        name: None if (arrays := getattr(state, name)) is None else [described(a, name == "tails") for a in arrays]
+        for name in ("weights", "momentum", "anchor", "tails")
+    }

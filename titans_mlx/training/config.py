@@ -18,7 +18,8 @@ class TrainConfig:
         warmup: steps over which the rate rises linearly to the peak; it then falls as a cosine.
         min_lr_ratio: the rate at the last step, as a share of the peak.
         weight_decay: decoupled (AdamW), on parameters of two or more dimensions (the paper's value is 0.1).
-        no_decay: patterns (``fnmatch``) of dotted names that are not decayed whatever their dimensions.
+        no_decay: patterns (``fnmatch``) of dotted names that are not decayed whatever their dimensions; the memory's
+            gains and biases of a norm have an axis of heads.
         betas: AdamW's, with bias correction.
         eps: AdamW's.
         clip: limit on the global norm of the gradients; None: no limit.
@@ -36,7 +37,7 @@ class TrainConfig:
     warmup: int = 0
     min_lr_ratio: float = 0.1
     weight_decay: float = 0.1
-    no_decay: tuple[str, ...] = ()
+    no_decay: tuple[str, ...] = ("*gain", "*norm_bias")
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     clip: float | None = 1.0
