@@ -242,7 +242,7 @@ def _(live_option, live_rows):
 @app.function
 def run_live(quick, model, option, num_pairs, steps):
     """Train and test a model and the sliding window as the quick profile does; the summary's rows."""
-    names = ("distances", "lengths", "rates", "near_sequences", "tokens_per_step")
+    names = ("distances", "lengths", "grid", "near_sequences", "tokens_per_step")
     given = {name: tuple(quick[name]) if isinstance(quick[name], list) else quick[name] for name in names}
     jobs = [
         recall_distance.make_job(model, "few", option, label="live", steps=steps, num_pairs=num_pairs, **given)

@@ -31,16 +31,15 @@ def main() -> None:
     settings, task, started = job.settings, task_of(job), time.perf_counter()
     # Two blocks of two heads, where the claim has one of one: memories that do unlike things are what there is to see.
     config = TitansConfig.from_dict(settings["architecture"]).replace(num_layers=2, num_heads=2)
-    rate = settings["rates"][0]
     origin = provenance()
-    model, _ = train_model(settings, config, task, rate, SEED, show)
+    model, _ = train_model(settings, config, task, settings["grid"][0], SEED, show)
     scores = {str(length): validation_accuracy(model, task, length, 256, 0) for length in VALIDATION_LENGTHS}
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with replacing(arguments.folder / "model.safetensors") as temporary:
         model.save_weights(str(temporary))
-    trained = {
-        name: settings[name] for name in ("lengths", "steps", "tokens_per_step", "rates", "weight_decay", "write_cost")
-    } | {"seed": SEED}
+    trained = {name: settings[name] for name in ("lengths", "steps", "tokens_per_step", "grid", "write_cost")} | {
+        "seed": SEED
+    }
     write_json(
         arguments.folder / "config.json",
         {"model": config.to_dict(), "task": asdict(task), "training": trained, "validation_accuracy": scores},

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from titans_mlx import Titans
-from titans_mlx.claims import CLAIMS, recall_distance, streaming
+from titans_mlx.claims import CLAIMS, recall_distance, recall_runs, streaming
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_distance import (
     DISTANCES,
     FAR,
+    GRID,
     SLIDING,
     TITANS,
+    WINDOW,
     judge,
     make_job,
     model_configs,
@@ -251,6 +253,47 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     assert text.startswith("before\n") and text.endswith("after\n")
 
 
+@pytest.mark.parametrize(
+    ("scores", "asked", "kept"),
+    [
+        ([0.4, 1.0, 1.0], 2, 1),
+        ([1.0, 0.2, 0.2], 1, 0),
+        ([0.4, 0.4, 0.3], 3, 0),
+        ([0.4, 0.5, 0.9], 3, 2),
+    ],
+)
+def test_the_best_of_the_grid_is_kept_and_the_earlier_of_equals(
+    monkeypatch: pytest.MonkeyPatch, scores: list[float], asked: int, kept: int
+) -> None:
+    grid = ((0.2, 1.0), (0.2, 0.1), (0.4, 0.1))
+    tried = []
+
+    def validated(settings: dict, task: RecallTask, entry: Any, seed: int, progress: Any) -> recall_runs.Trained:
+        tried.append((tuple(entry), seed))
+        return recall_runs.Trained(None, tuple(entry), seed, 0.0, scores[grid.index(tuple(entry))])
+
+    monkeypatch.setattr(recall_runs, "_train_and_validate", validated)
+    monkeypatch.setattr(recall_runs, "_test", lambda settings, task, trained, progress: [{"entry": trained.entry}])
+    rows = recall_runs.run_job(make_job("MAC", grid=grid, seeds=(5, 6, 7)))
+    assert tried == [(entry, 5) for entry in grid[:asked]] + [(grid[kept], 6), (grid[kept], 7)]
+    assert [row["entry"] for row in rows] == [grid[kept]] * 3
+    assert [score["accuracy"] for score in rows[0]["grid_scores"]] == scores[:asked]
+
+
+def test_an_option_may_have_its_own_decay() -> None:
+    grid = make_job("LMM matrix", option="plain decay", grid=GRID).settings["grid"]
+    assert grid == [[2e-3, 0.1], [4e-3, 0.1]]
+
+
+@pytest.mark.slow
+def test_the_quick_profile_shows_the_claim() -> None:
+    table = {(row["model"], row["distance"]): row for row in summarise(CLAIM.run("quick"))}
+    (memory,) = {model for model, _ in table} - {SLIDING}
+    assert all(table[memory, d]["accuracy"] >= 0.9 for d in (16, 256, 1024))
+    chance = table[SLIDING, 16]["chance"]
+    assert all(row["accuracy"] <= 3 * chance for (m, d), row in table.items() if m == SLIDING and d > 4 * WINDOW)
+
+
 def test_every_claim_says_what_it_must() -> None:
     for name, claim in CLAIMS.items():
         assert claim.id == name
@@ -271,7 +314,7 @@ def test_unknown_names_are_errors(name: str) -> None:
     ("changes", "message"),
     [
         ({"seeds": ()}, r"seeds must have at least one entry, got \(\)"),
-        ({"rates": ()}, "rates must have at least one entry"),
+        ({"grid": ()}, "grid must have at least one entry"),
         ({"lengths": ()}, "lengths must have at least one entry"),
         ({"distances": (64, 16)}, r"distances must be .*increase, got \(64, 16\)"),
         ({"distances": ()}, "distances must be one or more"),

@@ -82,7 +82,7 @@ def test_it_says_what_to_run_when_nothing_is_stored(notebook, tmp_path):
 
 
 def test_a_live_run_gives_rows_that_the_charts_take(notebook):
-    small = {"distances": [16, 64], "lengths": [48], "rates": [3e-3], "near_sequences": 2, "tokens_per_step": 256}
+    small = {"distances": [16, 64], "lengths": [48], "grid": [[3e-3, 0.1]], "near_sequences": 2, "tokens_per_step": 256}
     rows = notebook.run_live(small, "MAG", "write cost", num_pairs=2, steps=2)
     assert [(row["model"], row["option"], row["distance"]) for row in rows] == [
         ("MAG", "write cost", 16),

@@ -1,4 +1,4 @@
-"""What one job of the recall claim does: choose a rate, train with each seed, ask at every distance."""
+"""What one job of the recall claim does: choose from its grid, train with each seed, ask at every distance."""
 
 from typing import Any, NamedTuple
 
@@ -19,28 +19,31 @@ NEAR = 16_384
 
 
 def run_job(job: Job, progress: Progress | None = None) -> list[Row]:
-    """Train at every rate of the grid with the first seed, keep the best, train the other seeds at it, test all."""
+    """Train with the first seed over the grid, keep the best, train the other seeds likewise, test all.
+
+    The grid's first entry without an error ends the search: ties go to the earlier, so nothing after it could win.
+    """
     settings, task = job.settings, task_of(job)
     first, *others = settings["seeds"]
-    count = len(settings["rates"]) + len(others)
-    validated = [
-        _train_and_validate(settings, task, rate, first, SELECTION_SEED, part(progress, index, count))
-        for index, rate in enumerate(settings["rates"])
-    ]
+    count = len(settings["grid"]) + len(others)
+    validated: list[Trained] = []
+    for index, entry in enumerate(settings["grid"]):
+        validated.append(_train_and_validate(settings, task, entry, first, part(progress, index, count)))
+        if validated[-1].validation == 1:
+            break
     best = max(validated, key=lambda trained: trained.validation)
     trained = [best]
-    for index, seed in enumerate(others, len(settings["rates"])):
-        share = part(progress, index, count)
-        trained.append(_train_and_validate(settings, task, best.rate, seed, SELECTION_SEED, share))
-    scores = {str(candidate.rate): candidate.validation for candidate in validated}
-    return [{**row, "rate_scores": scores} for each in trained for row in _test(settings, task, each, progress)]
+    for index, seed in enumerate(others, len(settings["grid"])):
+        trained.append(_train_and_validate(settings, task, best.entry, seed, part(progress, index, count)))
+    scores = [{"learning_rate": t.entry[0], "weight_decay": t.entry[1], "accuracy": t.validation} for t in validated]
+    return [{**row, "grid_scores": scores} for each in trained for row in _test(settings, task, each, progress)]
 
 
 class Trained(NamedTuple):
     """A trained model and how it came about."""
 
     model: Titans
-    rate: float
+    entry: tuple[float, float]
     seed: int
     seconds: float
     validation: float
@@ -49,15 +52,14 @@ class Trained(NamedTuple):
 def _train_and_validate(
     settings: dict[str, Any],
     task: RecallTask,
-    rate: float,
+    entry: tuple[float, float],
     seed: int,
-    validation_seed: int,
     progress: Progress | None,
 ) -> Trained:
     config = TitansConfig.from_dict(settings["architecture"])
-    model, seconds = train_model(settings, config, task, rate, seed, progress)
-    accuracy = validation_accuracy(model, task, max(settings["lengths"]), 64, validation_seed)
-    return Trained(model, rate, seed, seconds, accuracy)
+    model, seconds = train_model(settings, config, task, entry, seed, progress)
+    accuracy = validation_accuracy(model, task, max(settings["lengths"]), 64, SELECTION_SEED)
+    return Trained(model, entry, seed, seconds, accuracy)
 
 
 def task_of(job: Job) -> RecallTask:
@@ -70,19 +72,20 @@ def train_model(
     settings: dict[str, Any],
     config: TitansConfig,
     task: RecallTask,
-    rate: float,
+    entry: tuple[float, float],
     seed: int,
     progress: Progress | None = None,
 ) -> tuple[Titans, float]:
-    """A trained model and the seconds it took."""
-    steps = settings["steps"]
+    """A model trained at an entry of the grid, and the seconds it took."""
+    steps, (rate, weight_decay) = settings["steps"], entry
     mx.random.seed(seed)
     model = Titans(config)
     schedule = TrainConfig(
         steps=steps,
         learning_rate=rate,
         warmup=min(50, steps // 4),
-        weight_decay=settings["weight_decay"],
+        weight_decay=weight_decay,
+        min_lr_ratio=0.0,
         seed=seed,
         log_every=max(1, steps // 50),
         # Tracing pays only over many steps; on a fresh machine it first builds its kernels, for about a minute.
@@ -105,7 +108,8 @@ def _test(settings: dict[str, Any], task: RecallTask, trained: Trained, progress
         "seed": trained.seed,
         "chance": task.chance,
         "parameters": count_parameters(trained.model),
-        "learning_rate": trained.rate,
+        "learning_rate": trained.entry[0],
+        "weight_decay": trained.entry[1],
         "trained_length": max(settings["lengths"]),
         "train_seconds": round(trained.seconds, 1),
         "validation_accuracy": trained.validation,
