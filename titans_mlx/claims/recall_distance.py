@@ -305,11 +305,11 @@ attention is trained at the same lengths, with rotary positions (nothing done to
 extrapolate) and without positions, which is the fairest setting known for lengths beyond training. A window in one
 block cannot see beyond itself: that it is at chance is a check of the task, not a finding. Reported beside
 it for the LMM and never counted: a write cost (0.1 times the memory's mean step size, added to the training loss; not
-part of Titans), convolution taps born as in PyTorch, gates born at this package's defaults (alpha 0.001, theta 0.1), weight decay held at 0.1, as in the paper,
-and an embedding born at dim ** -0.5. One block, one head, the
-births, the decay and the rate's fall were chosen by single runs of other seeds that were tested up to 65,536 tokens on
-other sequences, after two protocols were given up whose runs are kept beside these: two blocks of two heads, 500 steps
-(the LMM at 25 % with few filler words); and one of each with weight decay 0.1 (MAG at 94.8 % with many).
+part of Titans), convolution taps born as in PyTorch, gates born at this package's defaults (alpha 0.001, theta 0.1),
+weight decay held at 0.1, as in the paper, and an embedding born at dim ** -0.5. One block, one head, the births, the
+decay and the rate's fall were chosen by single runs of other seeds that were tested up to 65,536 tokens on other
+sequences, after two protocols were given up whose runs are kept beside these: two blocks of two heads, 500 steps (the
+LMM at 25 % with few filler words); and one of each with weight decay 0.1 (MAG at 94.8 % with many).
 """
 
 CLAIM = Claim(
