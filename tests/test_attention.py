@@ -389,11 +389,11 @@ def test_state_of_another_pattern_or_window_is_refused():
 @pytest.mark.parametrize("size", [0, -3, 2.5, True])
 def test_sizes_are_whole_numbers_above_zero(size):
     attention, x = Attention(DIM, HEADS), mx.zeros(X)
-    with pytest.raises(ValueError, match=f"window must be a whole number of at least 1, got {size}"):
+    with pytest.raises(ValueError, match=f"window must be an integer >= 1, got {size}"):
         attention.sliding(x, window=size)
-    with pytest.raises(ValueError, match=f"segment_size must be a whole number of at least 1, got {size}"):
+    with pytest.raises(ValueError, match=f"segment_size must be an integer >= 1, got {size}"):
         segment(attention, x, segment_size=size)
-    with pytest.raises(ValueError, match=f"num_heads must be a whole number of at least 1, got {size}"):
+    with pytest.raises(ValueError, match=f"num_heads must be an integer >= 1, got {size}"):
         Attention(DIM, size)
 
 

@@ -6,10 +6,16 @@ from numbers import Integral, Real
 import mlx.core as mx
 
 
-def check_count(name: str, value: int) -> None:
-    """Require a whole number of at least 1: a size, a length, a window."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Require a whole number of at least ``least``: a size, a length, a window."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
+
+
+def set_count(config: object, name: str, least: int) -> None:
+    """Require a count in a field of a frozen dataclass, and keep it as an ``int``, which JSON knows."""
+    check_count(name, getattr(config, name), least)
+    object.__setattr__(config, name, int(getattr(config, name)))
 
 
 def check_positive(name: str, value: float) -> None:

@@ -83,8 +83,7 @@ class Attention(nn.Module):
         check_count("num_heads", num_heads)
         if dim % num_heads:
             raise ValueError(f"num_heads must divide dim = {dim}, got {num_heads}")
-        if not isinstance(conv_size, int) or isinstance(conv_size, bool) or conv_size < 0:
-            raise ValueError(f"conv_size must be an integer >= 0, got {conv_size!r}")
+        check_count("conv_size", conv_size, 0)
         if rope_base is not None:
             check_positive("rope_base", rope_base)
             if dim // num_heads % 2:

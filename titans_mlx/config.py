@@ -5,6 +5,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
+from titans_mlx._check import set_count
+
 Variant = Literal["lmm", "mac", "mag", "mal", "transformer", "sliding_window"]
 Activation = Literal["gelu", "silu", "relu"]
 ConvBirth = Literal["uniform", "identity", "shift"]
@@ -15,11 +17,6 @@ MAX_DEPTH = 4
 def _choose(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {list(allowed)}, got {value!r}")
-
-
-def _at_least(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
 
 
 def _between(name: str, value: Any, low: float, high: float) -> None:
@@ -122,12 +119,12 @@ class MemoryConfig(_Config):
         self._check_combinations()
 
     def _check_ranges(self) -> None:
-        _at_least("depth", self.depth, 1)
+        set_count(self, "depth", 1)
         if self.depth > MAX_DEPTH:
             raise ValueError(f"depth must be at most {MAX_DEPTH}, got {self.depth}")
-        _at_least("expansion", self.expansion, 1)
-        _at_least("chunk_size", self.chunk_size, 1)
-        _at_least("conv_size", self.conv_size, 0)
+        set_count(self, "expansion", 1)
+        set_count(self, "chunk_size", 1)
+        set_count(self, "conv_size", 0)
         _choose("activation", self.activation, get_args(Activation))
         _choose("objective", self.objective, ("l2", "dot"))
         _choose("decay", self.decay, ("learned", "fixed", "none"))
@@ -217,17 +214,17 @@ class TitansConfig(_Config):
         _choose("variant", self.variant, get_args(Variant))
         _switch("tie_embeddings", self.tie_embeddings)
         # MLX's log_softmax crashes on one class.
-        _at_least("vocab_size", self.vocab_size, 2)
+        set_count(self, "vocab_size", 2)
         for name in ("dim", "num_layers", "num_heads", "segment_size", "window_size"):
-            _at_least(name, getattr(self, name), 1)
+            set_count(self, name, 1)
         for name in ("num_persistent", "attention_conv_size"):
-            _at_least(name, getattr(self, name), 0)
+            set_count(self, name, 0)
         _choose("attention_conv_birth", self.attention_conv_birth, get_args(ConvBirth))
         if self.attention_conv_birth == "shift" and self.attention_conv_size == 1:
             raise ValueError("attention_conv_size must be 0 or >= 2 with attention_conv_birth='shift', got 1")
         if self.mlp_hidden is None:
             object.__setattr__(self, "mlp_hidden", 8 * math.ceil(self.dim / 3))
-        _at_least("mlp_hidden", self.mlp_hidden, 0)
+        set_count(self, "mlp_hidden", 0)
         if self.dim % self.num_heads:
             raise ValueError(f"num_heads must divide dim={self.dim}, got {self.num_heads}")
         if self.rope_base is not None:

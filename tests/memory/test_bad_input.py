@@ -179,9 +179,9 @@ def test_rows_to_reset_are_one_bool_each(memory, state, rows):
     ("arguments", "message"),
     [
         ({"num_heads": 3}, "num_heads must divide dim=8, got 3"),
-        ({"num_heads": 0}, "num_heads must be a whole number of at least 1, got 0"),
-        ({"dim": 0}, "dim must be a whole number of at least 1, got 0"),
-        ({"dim": 8.0}, r"dim must be a whole number of at least 1, got 8\.0"),
+        ({"num_heads": 0}, "num_heads must be an integer >= 1, got 0"),
+        ({"dim": 0}, "dim must be an integer >= 1, got 0"),
+        ({"dim": 8.0}, r"dim must be an integer >= 1, got 8\.0"),
         ({"chunk_size": 0}, "chunk_size must be an integer >= 1, got 0"),
         ({"depth": 5}, "depth must be at most 4, got 5"),
         ({"config": {"depth": 1}}, "config must be a MemoryConfig, got dict"),
@@ -202,7 +202,7 @@ def test_an_unknown_field_is_no_field():
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, True])
 def test_a_state_is_born_with_at_least_one_row(memory, batch):
-    with pytest.raises(ValueError, match=f"batch_size must be a whole number of at least 1, got {batch}"):
+    with pytest.raises(ValueError, match=f"batch_size must be an integer >= 1, got {batch}"):
         memory.init_state(batch)
 
 

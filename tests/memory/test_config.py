@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
 from titans_mlx.config import MemoryConfig, TitansConfig
@@ -145,6 +146,12 @@ CONFIGS = [
 def test_json_and_back(config):
     there = json.loads(json.dumps(config.to_dict()))
     assert type(config).from_dict(there) == config
+
+
+def test_numpy_counts_are_kept_as_ints():
+    config = TitansConfig(dim=np.int64(64), memory=MemoryConfig(chunk_size=np.int32(8)))
+    assert config == TitansConfig(dim=64, memory=MemoryConfig(chunk_size=8))
+    assert json.loads(json.dumps(config.to_dict()))["memory"]["chunk_size"] == 8
 
 
 def test_unknown_keys_are_ignored():

@@ -8,7 +8,7 @@ import mlx.nn as nn
 from titans_mlx._check import check_type
 from titans_mlx._cpu import silu
 from titans_mlx.attention import AttentionState
-from titans_mlx.blocks.parts import FeedForward, check_tokens_seen, make_attention, persistent_tokens
+from titans_mlx.blocks.parts import FeedForward, check_window_and_memory, make_attention, persistent_tokens
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import MemoryState, NeuralMemory, Observer
 
@@ -52,8 +52,4 @@ class MAGBlock(nn.Module):
     def check_state(self, state: MAGState, batch_size: int, name: str) -> None:
         """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, MAGState)
-        reach = self.window_size - 1
-        self.attention.check_state(state.attention, AttentionState, batch_size, reach, f"{name}.attention")
-        self.memory.check_state(state.memory, batch_size, f"{name}.memory")
-        seen = 0 if state.attention is None else state.attention.offset
-        check_tokens_seen(name, {"attention": seen, "memory": state.memory.position})
+        check_window_and_memory(name, self.attention, self.memory, self.window_size, state, batch_size)

@@ -8,7 +8,7 @@ import mlx.nn as nn
 from titans_mlx._check import check_type
 from titans_mlx.attention import AttentionState
 from titans_mlx.blocks.lmm import LMMBlock
-from titans_mlx.blocks.parts import FeedForward, check_tokens_seen, make_attention
+from titans_mlx.blocks.parts import FeedForward, check_window_and_memory, make_attention
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import MemoryState, Observer
 
@@ -46,8 +46,4 @@ class MALBlock(nn.Module):
     def check_state(self, state: MALState, batch_size: int, name: str) -> None:
         """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, MALState)
-        reach = self.window_size - 1
-        self.attention.check_state(state.attention, AttentionState, batch_size, reach, f"{name}.attention")
-        self.memory_layer.check_state(state.memory, batch_size, f"{name}.memory")
-        seen = 0 if state.attention is None else state.attention.offset
-        check_tokens_seen(name, {"attention": seen, "memory": state.memory.position})
+        check_window_and_memory(name, self.attention, self.memory_layer, self.window_size, state, batch_size)

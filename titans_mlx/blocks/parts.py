@@ -1,10 +1,12 @@
 """What the blocks have in common: persistent tokens, the attention a configuration asks for, the MLP."""
 
+from typing import NamedTuple
+
 import mlx.core as mx
 import mlx.nn as nn
 
 from titans_mlx._cpu import silu
-from titans_mlx.attention import Attention
+from titans_mlx.attention import Attention, AttentionState
 from titans_mlx.config import TitansConfig
 
 
@@ -34,6 +36,16 @@ def check_tokens_seen(name: str, seen: dict[str, int | mx.array]) -> None:
     counts = {part: count for part, count in seen.items() if isinstance(count, int)}
     if len(set(counts.values())) > 1:
         raise ValueError(f"{name} must be of one moment: its parts must have seen equally many tokens, got {counts}")
+
+
+def check_window_and_memory(
+    name: str, attention: Attention, memory: nn.Module, window: int, state: NamedTuple, batch_size: int
+) -> None:
+    """Check a state of sliding attention (``.attention``) and of a memory (``.memory``), together of one moment."""
+    attention.check_state(state.attention, AttentionState, batch_size, window - 1, f"{name}.attention")
+    memory.check_state(state.memory, batch_size, f"{name}.memory")
+    seen = 0 if state.attention is None else state.attention.offset
+    check_tokens_seen(name, {"attention": seen, "memory": state.memory.position})
 
 
 class FeedForward(nn.Module):

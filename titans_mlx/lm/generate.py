@@ -82,7 +82,7 @@ def _make_sampler(temperature: float, top_p: float, min_p: float, top_k: int, vo
         if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
     if not isinstance(top_k, Integral) or isinstance(top_k, bool) or not 0 <= top_k <= vocab_size:
-        raise ValueError(f"top_k must be a whole number from 0 to vocab_size = {vocab_size}, got {top_k!r}")
+        raise ValueError(f"top_k must be an integer from 0 to vocab_size = {vocab_size}, got {top_k!r}")
     if temperature == 0:
         return lambda log_probs: mx.argmax(log_probs, axis=-1)
     # Here, since mlx_lm imports transformers, which takes longer than everything else together.
@@ -120,4 +120,4 @@ def _check_stop(stop: Collection[int], vocab_size: int) -> None:
 
 def _check_seed(seed: int | None) -> None:
     if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**64):
-        raise ValueError(f"seed must be None or a whole number of at least 0 and below 2**64, got {seed!r}")
+        raise ValueError(f"seed must be None or an integer from 0 to 2**64 - 1, got {seed!r}")

@@ -1,7 +1,7 @@
 """What every task hands out, and the seeded draws they share."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,12 +44,6 @@ def as_rng(seed: Seed) -> np.random.Generator:
     if not parts or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) and p >= 0 for p in parts):
         raise ValueError(f"seed must be an integer >= 0, a sequence of them, or a numpy Generator, got {seed!r}")
     return np.random.default_rng(parts)
-
-
-def at_least(name: str, value: Any, least: int) -> None:
-    """Raise a ``ValueError`` unless ``value`` is an integer of at least ``least``."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
 
 
 def draw_distinct(rng: np.random.Generator, batch: int, population: int, size: int) -> np.ndarray:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from titans_mlx.tasks.batch import Batch, Seed, as_rng, at_least, draw_distinct
+from titans_mlx._check import check_count, set_count
+from titans_mlx.tasks.batch import Batch, Seed, as_rng, draw_distinct
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class MQARTask:
     random_filler: bool = True
 
     def __post_init__(self) -> None:
-        at_least("num_pairs", self.num_pairs, 1)
-        at_least("length", self.length, 4 * self.num_pairs)
+        set_count(self, "num_pairs", 1)
+        set_count(self, "length", 4 * self.num_pairs)
         if self.length % 2:
             raise ValueError(f"length must be even, got {self.length}")
-        at_least("vocab_size", self.vocab_size, self.length + 1)
+        set_count(self, "vocab_size", self.length + 1)
         if not isinstance(self.power_a, int | float) or not np.isfinite(self.power_a):
             raise ValueError(f"power_a must be a finite number, got {self.power_a!r}")
 
@@ -60,7 +61,7 @@ class MQARTask:
         Raises:
             ValueError: ``batch`` < 1 or a bad ``seed``.
         """
-        at_least("batch", batch, 1)
+        check_count("batch", batch, 1)
         rng = as_rng(seed)
         half, written = self.vocab_size // 2, 2 * self.num_pairs
         keys = draw_distinct(rng, batch, half - 1, self.num_pairs) + 1

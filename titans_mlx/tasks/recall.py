@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from titans_mlx.tasks.batch import Batch, Seed, as_rng, at_least, draw_distinct
+from titans_mlx._check import check_count, set_count
+from titans_mlx.tasks.batch import Batch, Seed, as_rng, draw_distinct
 
 
 class Context(NamedTuple):
@@ -67,9 +68,9 @@ class RecallTask:
 
     def __post_init__(self) -> None:
         for name in ("num_keys", "num_filler", "num_pairs", "num_queries"):
-            at_least(name, getattr(self, name), 1)
-        at_least("num_values", self.num_values, 2)
-        at_least("noise", self.noise, 0)
+            set_count(self, name, 1)
+        set_count(self, "num_values", 2)
+        set_count(self, "noise", 0)
         if self.num_keys < self.num_pairs:
             raise ValueError(
                 f"num_keys must be at least num_pairs={self.num_pairs} (distinct keys), got {self.num_keys}"
@@ -103,7 +104,7 @@ class RecallTask:
         Raises:
             ValueError: ``length`` does not hold the context and the queries.
         """
-        at_least("length", length, self.context_length + self.query_length)
+        check_count("length", length, self.context_length + self.query_length)
         return int(length) - self.context_length - self.query_length
 
     def length(self, distance: int) -> int:
@@ -112,7 +113,7 @@ class RecallTask:
         Raises:
             ValueError: ``distance`` is negative.
         """
-        at_least("distance", distance, 0)
+        check_count("distance", distance, 0)
         return self.context_length + int(distance) + self.query_length
 
     def sample(self, batch: int, length: int, seed: Seed) -> Batch:
@@ -141,7 +142,7 @@ class RecallTask:
         Raises:
             ValueError: ``batch`` < 1 or a bad ``seed``.
         """
-        at_least("batch", batch, 1)
+        check_count("batch", batch, 1)
         rng = as_rng(seed)
         keys = draw_distinct(rng, batch, self.num_keys, self.num_pairs)
         values = rng.integers(self.num_values, size=(batch, self.num_pairs), dtype=np.int32) + self.num_keys
@@ -157,8 +158,8 @@ class RecallTask:
         Raises:
             ValueError: ``batch`` < 1, ``count`` < 0 or a bad ``seed``.
         """
-        at_least("batch", batch, 1)
-        at_least("count", count, 0)
+        check_count("batch", batch, 1)
+        check_count("count", count, 0)
         first = self.num_keys + self.num_values
         return as_rng(seed).integers(first, self.vocab_size, size=(batch, count), dtype=np.int32)
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from titans_mlx._check import set_count
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -55,9 +57,9 @@ class TrainConfig:
         for name in ("betas", "no_decay"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("seed", 0)):
-            _integer(name, getattr(self, name), least)
+            set_count(self, name, least)
         for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
-            _integer(name, getattr(self, name), least)
+            set_count(self, name, least)
         if self.warmup > self.steps:
             raise ValueError(f"warmup must be at most steps={self.steps}, got {self.warmup}")
         _number("learning_rate", self.learning_rate, "> 0", lambda x: x > 0)
@@ -79,11 +81,6 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
         return cls(**values)
-
-
-def _integer(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be an integer >= {least}, got {value!r}")
 
 
 def _number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
