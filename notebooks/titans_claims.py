@@ -29,10 +29,10 @@ def _():
     # Titans: claims and evidence
 
     *Titans: Learning to Memorize at Test Time* ([arXiv 2501.00663](https://arxiv.org/abs/2501.00663)) gives a
-    model a memory that learns while it reads: its own weights take one gradient step per token, driven by surprise,
-    with momentum for past surprise and decay for forgetting. This notebook says what of that was found to hold here,
-    and at what size. Statements and rules were written before the runs. The charts show stored results; one run can
-    be repeated live.
+    model a memory that learns while it reads: its own weights take one gradient step per token, driven by
+    surprise, with momentum for past surprise and decay for forgetting. This notebook says what of that was
+    found to hold here, and at what size. Statements and rules were written before the runs they judge. The
+    charts show stored results; one run can be repeated live.
     """)
     return
 
@@ -212,7 +212,7 @@ def _(quick):
     live_options = {option.label: name for name, option in recall_distance.OPTIONS.items()}
     live_option = mo.ui.dropdown(live_options, value=next(iter(live_options)), label="Training")
     live_pairs = mo.ui.slider(2, 8, value=quick["num_pairs"], label="Pairs", show_value=True)
-    live_steps = mo.ui.slider(50, 250, 50, value=quick["steps"], label="Steps", show_value=True)
+    live_steps = mo.ui.slider(50, 250, 50, value=quick["training"]["steps"], label="Steps", show_value=True)
     run_button = mo.ui.run_button(label="Train and test")
     mo.hstack([live_model, live_option, live_pairs, live_steps, run_button], justify="start", gap=1.5, wrap=True)
     return live_model, live_option, live_pairs, live_steps, run_button
@@ -320,11 +320,11 @@ def _(block, right, task, work):
 @app.cell(hide_code=True)
 def _():
     mo.md("""
-    **How to read this.** Keys are blue, values orange, filler grey. The second block stores the pairs: its step
-    size opens at values, where a pair is complete, and all but closes on filler; its weights move while pairs are
-    read and then hold still. The first block is more surprised by filler, which nobody can predict, than by pairs:
-    surprise alone would store the wrong things, and the learned step size decides what is worth keeping. Choose one
-    block to see it on its own scales.
+    **How to read this.** Keys are blue, values orange, filler grey. Block 1, head 1 stores the pairs: its step size
+    opens at values, where a pair is complete, and all but closes on filler; its weights move while pairs are read and
+    then hold still. Head 2 beside it is not needed for the answers, and nothing in the loss holds it still: filler,
+    which nobody can predict, surprises it most, and it goes on moving with it. So surprise alone would store the wrong
+    things, and the learned step size decides what is worth keeping. Choose one block to see it on its own scales.
     """)
     return
 

@@ -37,7 +37,7 @@ def main() -> None:
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with replacing(arguments.folder / "model.safetensors") as temporary:
         model.save_weights(str(temporary))
-    trained = {name: settings[name] for name in ("lengths", "steps", "tokens_per_step", "grid", "write_cost")} | {
+    trained = {name: settings[name] for name in ("lengths", "training", "tokens_per_step", "grid", "write_cost")} | {
         "seed": SEED
     }
     write_json(

@@ -93,7 +93,7 @@ def chosen_rows(rows: list[Row], setting: str, option: str, models: list[str] | 
 
 
 def recall_chart(
-    rows: list[Row], setting: str, option: str = "paper", *, width: int = 450, height: int = 360, title: str = ""
+    rows: list[Row], setting: str, option: str = "paper", *, width: int = 410, height: int = 360, title: str = ""
 ) -> alt.LayerChart:
     """Accuracy of recall against distance, a line and a 95 % band per model, with chance and the training length.
 

@@ -75,12 +75,17 @@ class Claim:
         Raises:
             ValueError: if ``profile`` is unknown.
         """
-        if profile not in get_args(Profile):
-            raise ValueError(f"profile must be one of {list(get_args(Profile))}, got {profile!r}")
+        check_profile(profile)
         jobs, rows = self.jobs(profile), []
         for index, job in enumerate(jobs):
             rows += self.run_job(job, part(progress, index, len(jobs)))
         return rows
+
+
+def check_profile(profile: Profile) -> None:
+    """Require a known profile."""
+    if profile not in get_args(Profile):
+        raise ValueError(f"profile must be one of {list(get_args(Profile))}, got {profile!r}")
 
 
 def part(progress: Progress | None, index: int, count: int) -> Progress | None:

@@ -1,7 +1,7 @@
 """Claim: Titans recall over distances that attention over a window cannot reach.
 
-Statement and rule were written before any full run, the protocol before the runs that are stored under it; what came
-before is in ``notebooks/LOG.md``.
+Statement, rule and protocol were written before the runs that are judged; what came before, and what was changed after
+it was seen, is in ``notebooks/LOG.md``.
 """
 
 from dataclasses import dataclass, field
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from titans_mlx._check import check_count
-from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict
+from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.matching import match_parameters, parameters
-from titans_mlx.claims.recall_runs import run_job
+from titans_mlx.claims.recall_runs import run_job, task_of, train_config, training_options
 from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.streaming import check_distances
+from titans_mlx.claims.training import recall_batches
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import recipes
 from titans_mlx.tasks.recall import SETTINGS
@@ -28,7 +29,8 @@ FAR = 65_536
 DISTANCES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, FAR)
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.01, "decay_init": 1e-6}
 """What the paper does not state and all memories here share: how their convolutions and gates are born."""
-SEEDS = (0, 1, 2)
+SEEDS = (3, 4, 5)
+TEST_SEED, VALIDATION_SEED = 2_000_003, 100
 GRID = ((2e-3, 1.0), (2e-3, 0.1), (4e-3, 0.1))
 """Learning rate and weight decay; the larger decay is preferred: what is not needed then goes away."""
 
@@ -53,9 +55,13 @@ class Option:
 
 
 OPTIONS = {
-    "paper": Option("the paper's rule, births as in the protocol"),
+    "paper": Option("the paper's update rule, as in the protocol"),
     "write cost": Option("with a write cost (not part of Titans)", write_cost=0.1),
-    "plain taps": Option("convolution taps born as in PyTorch", memory={"conv_birth": "uniform"}),
+    "plain taps": Option(
+        "convolution taps born as in PyTorch",
+        model={"attention_conv_birth": "uniform"},
+        memory={"conv_birth": "uniform"},
+    ),
     "plain gates": Option("gates born at the package's defaults", memory={"step_init": 0.1, "decay_init": 0.001}),
     "plain decay": Option("weight decay of 0.1, as in the paper", weight_decay=0.1),
     "plain embedding": Option("embedding born at dim ** -0.5", model={"embedding_std": None}),
@@ -138,7 +144,7 @@ def make_job(
         label: put in front of the id.
 
     Raises:
-        ValueError: if a name is unknown, distances or lengths do not do, or there is no seed or grid.
+        ValueError: if a name is unknown, a number out of range, or a length holds none of the numbers of pairs.
     """
     for name, value, allowed in (
         ("model", model, list(model_configs(SETTINGS["few"].vocab_size))),
@@ -167,7 +173,6 @@ def make_job(
         "seeds": list(seeds),
         "distances": list(distances),
         "lengths": list(lengths),
-        "steps": steps,
         "tokens_per_step": tokens_per_step,
         "grid": [list(pair) for pair in grid],
         "near_sequences": near_sequences,
@@ -175,14 +180,33 @@ def make_job(
         "num_pairs": num_pairs,
         "train_pairs": list(train_pairs),
         "write_cost": OPTIONS[option].write_cost,
+        "training": training_options(steps),
+        "validation": {"seed": VALIDATION_SEED, "sequences": 64},
+        # Scores of full attention are piece x length: smaller pieces keep them within a gigabyte.
+        "test": {"seed": TEST_SEED, "piece": 256 if is_full_attention(model) else 1024},
         "architecture": with_option(model_configs(SETTINGS[setting].vocab_size)[model], OPTIONS[option]).to_dict(),
     }
     parts = [label, setting, model, option]
-    return Job("-".join(p.lower().replace(",", "").replace(" ", "_") for p in parts if p), settings)
+    job = Job("-".join(p.lower().replace(",", "").replace(" ", "_") for p in parts if p), settings)
+    recall_batches(task_of(job), lengths, 0, train_pairs, tokens_per_step)
+    for entry in grid:
+        for seed in seeds:
+            train_config(settings["training"], entry, seed)
+    return job
+
+
+def is_full_attention(model: str) -> bool:
+    """Whether a model, by its name, attends to everything."""
+    return model.startswith("Transformer")
 
 
 def jobs(profile: Profile) -> list[Job]:
-    """The independent trainings of a profile."""
+    """The independent trainings of a profile.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    check_profile(profile)
     if profile == "smoke":
         small = {"distances": (16, 64), "lengths": (48,), "steps": 4, "near_sequences": 4, "label": "smoke"}
         return [make_job(model, **small) for model in ("LMM matrix", SLIDING)]
@@ -201,7 +225,6 @@ def jobs(profile: Profile) -> list[Job]:
 
 def full_job(model: str, setting: str, option: str) -> Job:
     """A job of the full profile."""
-    full_attention = model.startswith("Transformer")
     return make_job(
         model,
         setting,
@@ -209,9 +232,9 @@ def full_job(model: str, setting: str, option: str) -> Job:
         seeds=SEEDS,
         grid=GRID,
         train_pairs=(8, 16, 24, 32),
-        # Full attention over 65,536 tokens costs as much as all the rest.
-        near_sequences=12 if full_attention else 32,
-        far_sequences=4 if full_attention else 8,
+        # Full attention over 65,536 tokens costs as much as all the rest. A window is held against chance.
+        near_sequences=12 if is_full_attention(model) else 32,
+        far_sequences=4 if is_full_attention(model) else 32 if model == SLIDING else 8,
     )
 
 
@@ -267,7 +290,10 @@ def judge(rows: list[Row]) -> Verdict:
             and titans[best]["accuracy"] >= GOOD
             and all(row["accuracy"] <= 2 * row["chance"] for row in window)
         )
-        found = [f"{m} {share(far[m])}" for m in (best, SLIDING) if m in far]
+        found = [f"{best} {share(far[best])}"] if best else []
+        if window:
+            worst = max(window, key=lambda row: row["accuracy"])
+            found.append(f"{SLIDING} {share(worst)} at {worst['distance']:,}, its best")
         figures.append(f"{setting} filler words: {', '.join(found) or 'not run'}")
     if any(len(models) < len(TITANS) + 1 for models in done.values()):
         missing = [f"{s}: {m}" for s in SETTINGS for m in (*TITANS, SLIDING) if m not in done[s]]
@@ -290,26 +316,26 @@ def share(row: Row) -> str:
 
 PROTOCOL = """
 Key-value pairs, filler, then the keys in random order; distance is the number of filler words between. Trained with
-8, 16, 24 or 32 pairs, so that space is dear, tested with 8.
-Two settings: 30 and 1,000 filler words. One block of width 64, one head, parameters matched
-within 5 % by the width of the MLP, window and segment 32; RetNet has eight heads, whose published fadings reach
-1 - 2^-12. Births: embedding at 0.02; a short convolution on queries, keys and values, keys one token late, in the
-memory and in the baselines', MAG's and MAL's attention; memory gates at alpha 1e-6, eta 0.5, theta 0.01. The deep
-memory's writes are bounded to 1, as everywhere here. AdamW, 800 steps of 2,048 tokens, lengths 64
-to 1,024 equally often, the rate falling to 0 as a cosine. Three pairs of learning rate and weight decay are tried with
-the first of three seeds: 0.002 and 1, 0.002 and 0.1, 0.004 and 0.1; the one that validates best at 1,024 tokens is
-kept, the earlier one if they are equal. Tested at 256 to 65,536 on 32 sequences of 8 answers (8 beyond 16,384;
-full attention 12 and 4), the same ones for every seed and, but for full attention, every model, drawn apart from
-training and validation. Intervals: Student's t over seeds, or a bootstrap over sequences where that is wider. Full
-attention is trained at the same lengths, with rotary positions (nothing done to
-extrapolate) and without positions, which is the fairest setting known for lengths beyond training. A window in one
-block cannot see beyond itself: that it is at chance is a check of the task, not a finding. Reported beside
-it for the LMM and never counted: a write cost (0.1 times the memory's mean step size, added to the training loss; not
-part of Titans), convolution taps born as in PyTorch, gates born at this package's defaults (alpha 0.001, theta 0.1),
-weight decay held at 0.1, as in the paper, and an embedding born at dim ** -0.5. One block, one head, the births, the
-decay and the rate's fall were chosen by single runs of other seeds that were tested up to 65,536 tokens on other
-sequences, after two protocols were given up whose runs are kept beside these: two blocks of two heads, 500 steps (the
-LMM at 25 % with few filler words); and one of each with weight decay 0.1 (MAG at 94.8 % with many).
+8, 16, 24 or 32 pairs, as many of them as fit, so that space is dear; tested with 8. Two settings: 30 and 1,000 filler
+words. One block of width 64, one head, parameters matched within 5 % by the width of the MLP, window and segment 32;
+RetNet has eight heads, whose published fadings reach 1 - 2^-12. Births: embedding at 0.02; a short convolution on
+queries, keys and values, keys one token late, in the memory and in the baselines', MAG's and MAL's attention; memory
+gates at alpha 1e-6, eta 0.5, theta 0.01. The deep memory's writes are bounded to 1, as everywhere here. AdamW, 800
+steps of 2,048 tokens, lengths 64 to 1,024 equally often, the rate falling to 0 as a cosine. Three pairs of learning
+rate and weight decay are tried with the first of three seeds: 0.002 and 1, 0.002 and 0.1, 0.004 and 0.1; the one that
+validates best at 1,024 tokens is kept, the earlier one if they are equal. Tested at 256 to 65,536 on 32 sequences of
+8 answers, beyond 16,384 on 8 of them (the window 32, whose level is compared with chance; full attention 12 and 4),
+the same ones for every seed, drawn apart from training and validation. Intervals: Student's t over seeds, or a
+bootstrap over sequences where that is wider. Full attention is trained at the same lengths, with rotary positions
+(nothing done to extrapolate) and without positions, which is the fairest setting known for lengths beyond training. A
+window in one block cannot see beyond itself: that it is at chance is a check of the task, not a finding. Reported
+beside it for the LMM and never counted: a write cost (0.1 times the memory's mean step size, added to the training
+loss; not part of Titans), convolution taps born as in PyTorch, gates born at this package's defaults (alpha 0.001,
+theta 0.1), weight decay held at 0.1, as in the paper, and an embedding born at dim ** -0.5. One block, one head, the
+births, the decay and the rate's fall were chosen by single runs of other seeds that were tested up to 65,536 tokens
+on other sequences, after two protocols were given up whose runs are kept beside these: two blocks of two heads, 500
+steps (the LMM at 25 % with few filler words); and one of each with weight decay 0.1 (MAG at 94.8 % with many). Their
+seeds and test sequences had then been looked at: here both are new.
 """
 
 CLAIM = Claim(
@@ -318,9 +344,12 @@ CLAIM = Claim(
     statement=f"A model with a neural memory recalls what it read {FAR:,} tokens ago; a sliding window is at chance.",
     source="Titans (arXiv 2501.00663), sections 5.3 and 5.4, Table 2, Figure 6: recall that holds as contexts grow.",
     protocol=" ".join(PROTOCOL.split()),
-    refuted_by=(f"No Titans variant at {GOOD:.0%} at {FAR:,} by the paper's rule, or a sliding window above chance."),
+    refuted_by=(
+        f"No Titans variant at {GOOD:.0%} at {FAR:,} by the paper's update rule, or a sliding window above chance."
+    ),
     rule=(
-        f"Per setting: some Titans variant, trained by the paper's rule alone, is right at {FAR:,} in at least "
+        f"Per setting: some Titans variant, by the paper's update rule, trained as in the protocol without any of its "
+        f"options, is right at {FAR:,} in at least "
         f"{GOOD:.0%} of its answers, mean over seeds, and at every distance beyond four windows the sliding window is "
         "right in at most twice chance. Both settings: reproduced; one: reproduced in part; none: not reproduced. "
         f"Until all Titans variants and the sliding window have run in both with {len(SEEDS)} seeds: unfinished."

@@ -12,10 +12,30 @@ from titans_mlx.model import Titans
 from titans_mlx.tasks.recall import SETTINGS, RecallTask
 from titans_mlx.training import TrainConfig, count_parameters, train
 
-TEST_SEED, SELECTION_SEED = 1_000_003, 100
 COMPILED_STEPS = 300
 NEAR = 16_384
 """Up to this distance more sequences are read."""
+OF_THE_RUN = ("learning_rate", "weight_decay", "seed", "log_every")
+"""Options of the training that a job's settings hold elsewhere, or that change no number."""
+
+
+def training_options(steps: int) -> dict[str, Any]:
+    """How every model of a job is trained, apart from its entry of the grid and its seed."""
+    options = TrainConfig(
+        steps=steps,
+        warmup=min(50, steps // 4),
+        min_lr_ratio=0.0,
+        # Tracing pays only over many steps; on a fresh machine it first builds its kernels, for about a minute.
+        compile=steps >= COMPILED_STEPS,
+    ).to_dict()
+    return {name: value for name, value in options.items() if name not in OF_THE_RUN}
+
+
+def train_config(options: dict[str, Any], entry: tuple[float, float], seed: int) -> TrainConfig:
+    """One training of a job: its options, an entry of its grid, a seed."""
+    rate, weight_decay = entry
+    log_every = max(1, options["steps"] // 50)
+    return TrainConfig(**options, learning_rate=rate, weight_decay=weight_decay, seed=seed, log_every=log_every)
 
 
 def run_job(job: Job, progress: Progress | None = None) -> list[Row]:
@@ -25,18 +45,22 @@ def run_job(job: Job, progress: Progress | None = None) -> list[Row]:
     """
     settings, task = job.settings, task_of(job)
     first, *others = settings["seeds"]
-    count = len(settings["grid"]) + len(others)
+    grid, parts = settings["grid"], len(settings["grid"]) + len(others) + len(settings["seeds"])
     validated: list[Trained] = []
-    for index, entry in enumerate(settings["grid"]):
-        validated.append(_train_and_validate(settings, task, entry, first, part(progress, index, count)))
+    for index, entry in enumerate(grid):
+        validated.append(_train_and_validate(settings, task, entry, first, part(progress, index, parts)))
         if validated[-1].validation == 1:
             break
     best = max(validated, key=lambda trained: trained.validation)
     trained = [best]
-    for index, seed in enumerate(others, len(settings["grid"])):
-        trained.append(_train_and_validate(settings, task, best.entry, seed, part(progress, index, count)))
+    for index, seed in enumerate(others, len(grid)):
+        trained.append(_train_and_validate(settings, task, best.entry, seed, part(progress, index, parts)))
     scores = [{"learning_rate": t.entry[0], "weight_decay": t.entry[1], "accuracy": t.validation} for t in validated]
-    return [{**row, "grid_scores": scores} for each in trained for row in _test(settings, task, each, progress)]
+    rows = []
+    for index, each in enumerate(trained, len(grid) + len(others)):
+        tested = _test(settings, task, each, part(progress, index, parts))
+        rows += [{**row, "grid_scores": scores} for row in tested]
+    return rows
 
 
 class Trained(NamedTuple):
@@ -58,7 +82,8 @@ def _train_and_validate(
 ) -> Trained:
     config = TitansConfig.from_dict(settings["architecture"])
     model, seconds = train_model(settings, config, task, entry, seed, progress)
-    accuracy = validation_accuracy(model, task, max(settings["lengths"]), 64, SELECTION_SEED)
+    validation = settings["validation"]
+    accuracy = validation_accuracy(model, task, max(settings["lengths"]), validation["sequences"], validation["seed"])
     return Trained(model, entry, seed, seconds, accuracy)
 
 
@@ -77,26 +102,16 @@ def train_model(
     progress: Progress | None = None,
 ) -> tuple[Titans, float]:
     """A model trained at an entry of the grid, and the seconds it took."""
-    steps, (rate, weight_decay) = settings["steps"], entry
+    steps = settings["training"]["steps"]
     mx.random.seed(seed)
     model = Titans(config)
-    schedule = TrainConfig(
-        steps=steps,
-        learning_rate=rate,
-        warmup=min(50, steps // 4),
-        weight_decay=weight_decay,
-        min_lr_ratio=0.0,
-        seed=seed,
-        log_every=max(1, steps // 50),
-        # Tracing pays only over many steps; on a fresh machine it first builds its kernels, for about a minute.
-        compile=steps >= COMPILED_STEPS,
-    )
 
     def report(step: int, record: Row) -> None:
         if progress is not None:
-            progress(f"{settings['model']}: training, loss {record['loss']:.2f}", 0.8 * step / steps)
+            progress(f"{settings['model']}: training, loss {record['loss']:.2f}", step / steps)
 
     batches = recall_batches(task, settings["lengths"], seed, settings["train_pairs"], settings["tokens_per_step"])
+    schedule = train_config(settings["training"], entry, seed)
     result = train(model, answer_loss(settings["write_cost"]), batches, schedule, progress=report)
     return model, result.seconds
 
@@ -114,8 +129,6 @@ def _test(settings: dict[str, Any], task: RecallTask, trained: Trained, progress
         "train_seconds": round(trained.seconds, 1),
         "validation_accuracy": trained.validation,
     }
-    # Scores of full attention are piece x length: smaller pieces keep them within a gigabyte.
-    piece = 256 if trained.model.config.variant == "transformer" else 1024
     near = [d for d in settings["distances"] if d <= NEAR]
     far = [d for d in settings["distances"] if d > NEAR]
     rows = []
@@ -123,8 +136,9 @@ def _test(settings: dict[str, Any], task: RecallTask, trained: Trained, progress
         if not distances:
             continue
         if progress is not None:
-            progress(f"{settings['model']}: reading {distances[-1]:,} tokens", 0.9)
-        for result in recall_by_distance(trained.model, task, distances, count, TEST_SEED, piece):
+            progress(f"{settings['model']}: reading {distances[-1]:,} tokens", 0.0)
+        test = settings["test"]
+        for result in recall_by_distance(trained.model, task, distances, count, test["seed"], test["piece"]):
             rows.append(
                 {
                     **common,

@@ -6,6 +6,7 @@ The state is a value: at each distance a copy of the cache answers the queries, 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 import mlx.core as mx
 import numpy as np
@@ -101,9 +102,10 @@ def recall_by_distance(
 
 
 def check_distances(distances: Sequence[int]) -> None:
-    """Require one or more distances >= 0 that increase."""
-    if not distances or list(distances) != sorted(set(distances)) or min(distances) < 0:
-        raise ValueError(f"distances must be one or more, >= 0, and increase, got {distances}")
+    """Require one or more whole distances >= 0 that increase."""
+    whole = all(isinstance(d, Integral) for d in distances)
+    if not distances or not whole or list(distances) != sorted(set(distances)) or min(distances) < 0:
+        raise ValueError(f"distances must be one or more integers, >= 0, that increase, got {distances}")
 
 
 def _read(model: Titans, tokens: np.ndarray, cache: Cache, observe: LargestStep | None = None) -> None:

@@ -120,7 +120,7 @@ def train(
     session = _Session(model, optimizer, config, run, progress)
     first = session.begin() + 1
     was_training = model.training
-    advance, state = _make_step(model, optimizer, loss_fn, config)
+    advance, state = make_step(model, optimizer, loss_fn, config)
     try:
         for step in range(first, config.steps + 1):
             model.train()
@@ -140,7 +140,7 @@ def train(
     return TrainResult(config.steps, session.records, session.resumed_from, session.seconds)
 
 
-def _make_step(
+def make_step(
     model: nn.Module, optimizer: optim.Optimizer, loss_fn: LossFunction, config: TrainConfig
 ) -> tuple[Callable[..., tuple[mx.array, dict[str, mx.array], mx.array]], list[Any]]:
     """One update as a function of a batch, and the state that it reads and writes."""
