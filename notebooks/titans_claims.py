@@ -95,7 +95,7 @@ def _(claim, results):
     mo.stop(
         not summary,
         mo.callout(
-            mo.md(f"""No results are stored yet. This makes them, goes on where it was after a stop, and takes hours:
+            mo.md(f"""No results are stored yet. This makes them, keeps what is done after a stop, and takes hours:
 
             ```
             python scripts/claims.py run {claim.id} --profile full --jobs 2
@@ -209,7 +209,8 @@ def _():
 @app.cell(hide_code=True)
 def _(quick):
     live_model = mo.ui.dropdown(recall_distance.TITANS, value=quick["model"], label="Model")
-    live_options = {option.label: name for name, option in recall_distance.OPTIONS.items()}
+    # The quick profile's decay is the plain one already.
+    live_options = {o.label: name for name, o in recall_distance.OPTIONS.items() if o.weight_decay is None}
     live_option = mo.ui.dropdown(live_options, value=next(iter(live_options)), label="Training")
     live_pairs = mo.ui.slider(2, 8, value=quick["num_pairs"], label="Pairs", show_value=True)
     live_steps = mo.ui.slider(50, 250, 50, value=quick["training"]["steps"], label="Steps", show_value=True)

@@ -4,7 +4,7 @@
     python scripts/claims.py run recall_distance --profile full --jobs 2
     python scripts/claims.py report
 
-Results already stored are kept; a killed run goes on where it was.
+Results already stored are kept: after a stop, the jobs that were under way begin again, and no other.
 """
 
 import argparse

@@ -28,7 +28,7 @@ from titans_mlx.claims.report import BEGIN, END, write_table
 from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.store import result_path, run_and_store, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
-from titans_mlx.claims.training import answer_loss, asked_logits, recall_batches
+from titans_mlx.claims.training import asked_logits, recall_batches, recall_loss
 from titans_mlx.config import TitansConfig
 from titans_mlx.tasks.recall import SETTINGS, RecallTask
 
@@ -54,7 +54,7 @@ def test_interval_of_three_seeds_covers_the_truth_about_as_often_as_it_says() ->
         correct = [rng.random((8, 4)) < p for p in seeds]
         low, high = accuracy_interval(correct, seed=trial)
         covered += low <= 0.6 <= high
-    assert covered >= 184
+    assert 184 <= covered <= 198, "neither too narrow nor everything"
 
 
 def test_interval_of_one_seed_is_of_its_sequences() -> None:
@@ -147,8 +147,8 @@ def test_write_cost_adds_the_mean_step_of_every_memory() -> None:
     task = RecallTask(num_pairs=2, num_queries=2)
     model = tiny("MAC", task)
     tokens, positions, answers = (mx.array(part) for part in recall_batches(task, (80,), 0, tokens=160)(1))
-    plain, _ = answer_loss(0.0)(model, tokens, positions, answers)
-    costly, _ = answer_loss(0.1)(model, tokens, positions, answers)
+    plain, _ = recall_loss(0.0)(model, tokens, positions, answers)
+    costly, _ = recall_loss(0.1)(model, tokens, positions, answers)
     means: dict[int, list[mx.array]] = {}
     model.hidden(tokens, observe=lambda *shown: means.setdefault(id(shown[0]), []).append(shown[2].gates.step))
     expected = sum(mx.concatenate(steps, axis=-1).mean().item() for steps in means.values())
@@ -254,6 +254,15 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     text = readme.read_text()
     assert CLAIM.statement in text and "old" not in text
     assert text.startswith("before\n") and text.endswith("after\n")
+
+
+@pytest.mark.parametrize("text", ["none", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {END}", f"{BEGIN} {BEGIN} {END}"])
+def test_a_readme_without_its_marks_is_left_as_it_is(tmp_path: Path, text: str) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    with pytest.raises(ValueError, match="must hold the marks"):
+        write_table(readme, tmp_path)
+    assert readme.read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,34 @@ def test_picture_shows_every_setting_and_one_legend(tmp_path):
         plots.recall_picture(summary(), "write cost")
 
 
+def test_a_model_has_one_colour_in_every_panel():
+    """Also where the panels hold unlike models, as while runs are going."""
+    few = summary(("LMM matrix", "Sliding window"))
+    many = summary(("LMM matrix", "MAC", "MAG", "Sliding window"), setting="many")
+    found = set()
+
+    def collect(spec):
+        if isinstance(spec, dict):
+            colour = spec.get("color")
+            if isinstance(colour, dict) and "scale" in colour:
+                found.add((tuple(colour["scale"]["domain"]), tuple(colour["scale"]["range"])))
+            for value in spec.values():
+                collect(value)
+        elif isinstance(spec, list):
+            for value in spec:
+                collect(value)
+
+    collect(plots.recall_picture(few + many).to_dict())
+    ((domain, colours),) = found
+    assert domain == ("LMM matrix", "MAC", "MAG", "Sliding window")
+    assert list(colours) == [plots.STYLES[name][0] for name in domain]
+
+
+def test_nothing_to_draw_is_an_error():
+    with pytest.raises(ValueError, match="rows must hold at least one row"):
+        plots.cost_chart([])
+
+
 def test_cost_chart_spans_whole_decades(tmp_path):
     rows = summary()
     shown = words(plots.cost_chart(rows), tmp_path)

@@ -5,8 +5,19 @@ from pathlib import Path
 
 import pytest
 
+from titans_mlx.claims.report import write_table
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def test_claims_table_follows_from_the_stored_evidence(tmp_path: Path) -> None:
+    copy = tmp_path / "README.md"
+    copy.write_text(README.read_text(encoding="utf-8"), encoding="utf-8")
+    write_table(copy, README.parent / "notebooks" / "results")
+    assert copy.read_text(encoding="utf-8") == README.read_text(encoding="utf-8"), (
+        "run: python scripts/claims.py report"
+    )
 
 
 def test_14_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

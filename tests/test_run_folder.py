@@ -203,6 +203,19 @@ def test_truncated_checkpoint_is_refused(tmp_path, keep):
         load_checkpoint(path, model, optimizer)
 
 
+def test_checkpoint_of_a_strange_random_state_changes_nothing(tmp_path):
+    path, _, optimizer = saved(tmp_path)
+    arrays, metadata = mx.load(str(path), return_metadata=True)
+    (name,) = (name for name in arrays if "random" in name)
+    arrays[name] = mx.zeros((3,), mx.uint32)
+    mx.save_safetensors(str(tmp_path / "strange.safetensors"), arrays, metadata)
+    other = nn.Linear(3, 2)
+    before = values(other)
+    with pytest.raises(ValueError, match="is damaged: it has no step or no random state"):
+        load_checkpoint(tmp_path / "strange.safetensors", other, optimizer)
+    assert_same(values(other), before)
+
+
 def test_foreign_safetensors_is_refused(tmp_path):
     mx.save_safetensors(str(tmp_path / "y.safetensors"), {"weight": mx.zeros((2, 3))})
     with pytest.raises(ValueError, match="is not a checkpoint"):

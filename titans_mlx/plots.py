@@ -93,7 +93,14 @@ def chosen_rows(rows: list[Row], setting: str, option: str, models: list[str] | 
 
 
 def recall_chart(
-    rows: list[Row], setting: str, option: str = "paper", *, width: int = 410, height: int = 360, title: str = ""
+    rows: list[Row],
+    setting: str,
+    option: str = "paper",
+    *,
+    width: int = 410,
+    height: int = 360,
+    title: str = "",
+    among: list[Row] | None = None,
 ) -> alt.LayerChart:
     """Accuracy of recall against distance, a line and a 95 % band per model, with chance and the training length.
 
@@ -102,17 +109,19 @@ def recall_chart(
         setting, option: what is drawn, by :func:`chosen_rows`.
         width, height: of the plot in pixels, without axes and legend.
         title: above the chart.
+        among: rows whose models share colours and legend with this chart's; None: its own.
 
     Raises:
-        ValueError: if no row has this setting and option.
+        ValueError: if there is nothing to draw.
     """
     shown = chosen_rows(rows, setting, option)
     if not shown:
         have = sorted({(row["setting"], row["option"]) for row in rows})
         raise ValueError(f"setting and option must be those of a row, one of {have}, got {(setting, option)}")
+    among = shown if among is None else among
     names = ("model", "distance", "accuracy", "low", "high", "seeds", "answers", "filler_step")
     x, focus = _distance_axis(shown), alt.selection_point(f"focus_{setting}", fields=["model"], bind="legend")
-    base = alt.Chart(_data(shown, names)).encode(x=x, color=_colour(shown))
+    base = alt.Chart(_data(shown, names)).encode(x=x, color=_colour(among))
     focused = alt.when(focus)
     share = alt.Axis(format=".0%", title="Accuracy of recall (share of answers)", values=[0, 0.25, 0.5, 0.75, 1])
     y_scale = alt.Scale(domain=[0, 1], nice=False)
@@ -123,7 +132,7 @@ def recall_chart(
     )
     points = _lines(
         base.encode(y=alt.Y("accuracy:Q", axis=share, scale=y_scale), tooltip=_tooltip()),
-        shown,
+        among,
         focused.then(alt.value(1)).otherwise(alt.value(0.12)),
     )
     marks = [_chance(shown), _trained(shown)]
@@ -146,7 +155,9 @@ def recall_picture(rows: list[Row], option: str = "paper") -> alt.HConcatChart:
             f"option must be that of a row, one of {sorted({row['option'] for row in rows})}, got {option!r}"
         )
     titles = {name: f"{name.capitalize()} filler words" for name in settings}
-    panels = [recall_chart(rows, name, option, width=400, height=300, title=titles[name]) for name in settings]
+    among = [row for name in settings for row in chosen_rows(rows, name, option)]
+    size = {"width": 400, "height": 300}
+    panels = [recall_chart(rows, name, option, title=titles[name], among=among, **size) for name in settings]
     return alt.hconcat(*panels).resolve_scale(color="shared", shape="shared", strokeDash="shared")
 
 
@@ -157,7 +168,12 @@ def cost_chart(rows: list[Row], *, width: int = 270, height: int = 140, legend: 
         rows: of ``summarise``, one setting and option.
         width, height: of each of the two plots in pixels.
         legend: False leaves it out, for a place beside :func:`recall_chart`.
+
+    Raises:
+        ValueError: if there are no rows.
     """
+    if not rows:
+        raise ValueError("rows must hold at least one row, got none")
     names = ("model", "distance", "seconds_per_sequence", "peak_megabytes")
     panels = []
     for field, title in (

@@ -6,7 +6,7 @@ import mlx.core as mx
 
 from titans_mlx.claims.base import Job, Progress, Row, part
 from titans_mlx.claims.streaming import recall_by_distance
-from titans_mlx.claims.training import answer_loss, recall_batches, validation_accuracy
+from titans_mlx.claims.training import recall_batches, recall_loss, validation_accuracy
 from titans_mlx.config import TitansConfig
 from titans_mlx.model import Titans
 from titans_mlx.tasks.recall import SETTINGS, RecallTask
@@ -112,7 +112,7 @@ def train_model(
 
     batches = recall_batches(task, settings["lengths"], seed, settings["train_pairs"], settings["tokens_per_step"])
     schedule = train_config(settings["training"], entry, seed)
-    result = train(model, answer_loss(settings["write_cost"]), batches, schedule, progress=report)
+    result = train(model, recall_loss(settings["write_cost"]), batches, schedule, progress=report)
     return model, result.seconds
 
 

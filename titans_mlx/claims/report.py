@@ -22,12 +22,12 @@ def write_table(readme: Path, results: Path) -> None:
     """Replace the table between the marks of ``readme``.
 
     Raises:
-        ValueError: if the marks are missing.
+        ValueError: unless each mark is there once, in order.
     """
     from titans_mlx.claims import CLAIMS
 
     text = readme.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{readme.name} must hold the marks {BEGIN} and {END}")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    if any(text.count(mark) != 1 for mark in (BEGIN, END)) or text.index(BEGIN) > text.index(END):
+        raise ValueError(f"{readme.name} must hold the marks {BEGIN} and {END} once each, in this order")
+    before, after = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
     write_text(readme, f"{before}{BEGIN}\n{claims_table(CLAIMS, results)}\n{END}{after}")

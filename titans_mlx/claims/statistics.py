@@ -11,7 +11,7 @@ def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, 
     """95 % interval of a mean accuracy over trained models (training seeds).
 
     Student's t over the models' means, which a handful of seeds needs; never narrower than a bootstrap over sequences,
-    which is all there is with one model. Models that agree exactly on everything give no width.
+    which is all there is with one model. Only if every sequence has the same score has it no width.
 
     Args:
         correct: per trained model, (N, Q) bool or float: N sequences with Q answers each, N the same for all and the

@@ -45,7 +45,7 @@ def recall_batches(
     return batch
 
 
-def answer_loss(write_cost: float) -> Callable[..., tuple[mx.array, dict[str, mx.array]]]:
+def recall_loss(write_cost: float) -> Callable[..., tuple[mx.array, dict[str, mx.array]]]:
     """Cross-entropy of the answers, plus ``write_cost`` times the sum over memories of their mean step size.
 
     The write cost is not part of Titans. It asks a memory not to write what it need not.

@@ -87,7 +87,8 @@ def _read(path: Path) -> tuple[dict[str, mx.array], int]:
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}")
     step = metadata.get("step", "")
-    if not step.isdecimal() or _RANDOM not in arrays:
+    random = arrays.get(_RANDOM)
+    if not step.isdecimal() or random is None or (random.shape, random.dtype) != ((2,), mx.uint32):
         raise ValueError(f"checkpoint {path} is damaged: it has no step or no random state")
     mx.eval(list(arrays.values()))
     return arrays, int(step)

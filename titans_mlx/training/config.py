@@ -50,10 +50,13 @@ class TrainConfig:
     compile: bool = True
 
     def __post_init__(self) -> None:
-        if isinstance(self.no_decay, str) or not all(isinstance(pattern, str) for pattern in self.no_decay):
+        patterns = self.no_decay
+        if not isinstance(patterns, list | tuple) or not all(isinstance(pattern, str) for pattern in patterns):
             raise ValueError(f"no_decay must be a sequence of patterns, got {self.no_decay!r}")
         if not isinstance(self.compile, bool):
             raise ValueError(f"compile must be True or False, got {self.compile!r}")
+        if not isinstance(self.betas, list | tuple) or len(self.betas) != 2:
+            raise ValueError(f"betas must be two numbers, got {self.betas!r}")
         for name in ("betas", "no_decay"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("seed", 0)):
@@ -68,8 +71,6 @@ class TrainConfig:
         _number("eps", self.eps, "> 0", lambda x: x > 0)
         if self.clip is not None:
             _number("clip", self.clip, "> 0, or None", lambda x: x > 0)
-        if len(self.betas) != 2:
-            raise ValueError(f"betas must be two numbers, got {self.betas!r}")
         for beta in self.betas:
             _number("betas", beta, ">= 0 and < 1", lambda x: 0 <= x < 1)
 
@@ -84,5 +85,5 @@ class TrainConfig:
 
 
 def _number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
-    if not isinstance(value, int | float) or not math.isfinite(value) or not holds(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or not holds(value):
         raise ValueError(f"{name} must be a finite number {allowed}, got {value!r}")
