@@ -45,7 +45,9 @@ def numpy_forward(case, weights, x):
 
 def rank_one(case):
     """The closed form's factors, multiplied out."""
-    read, trace = structure.forward(case.config, structure.with_weights(case.state.weights), case.k, case.norm)
+    read, trace = structure.forward(
+        case.config, structure.with_weights(case.state.weights), case.k, case.norm, slopes=True
+    )
     error = objective.error(case.config, read, case.v)
     deltas = structure.backward(case.config, case.state.weights, trace, error, case.norm)
     return [delta.swapaxes(-1, -2) @ inputs for delta, inputs in zip(deltas, trace.inputs, strict=True)]

@@ -54,7 +54,7 @@ def test_the_first_surprise_is_the_product_of_delta_and_input(name):
         keep = mx.exp(inputs.gates.log_keep[:, :, 0, :1, None])
         weights = tuple(keep * w for w in weights)
     key, value = inputs.k[:, :, :1], inputs.v[:, :, :1]
-    output, forward = structure.forward(config, structure.with_weights(weights), key, memory.norm)
+    output, forward = structure.forward(config, structure.with_weights(weights), key, memory.norm, slopes=True)
     error = objective.error(config, output, value)
     deltas = structure.backward(config, weights, forward, error, memory.norm)
     sizes = [

@@ -123,7 +123,7 @@ def chunk_step(
     Returns:
         Reads (B, H, b, d) and the fast weights after the chunk, the anchor unchanged.
     """
-    output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm)
+    output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm, slopes=True)
     deltas = structure.backward(config, fast.anchor, trace, objective.error(config, output, v), norm)
     writes = [
         Write(bounded_step(config, layer.step, delta, inputs) * delta, inputs)

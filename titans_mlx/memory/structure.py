@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from titans_mlx._cpu import gelu, gelu_and_slope, sigmoid
 from titans_mlx.config import Activation, MemoryConfig
 
 LAYER_NORM_EPS = 1e-5
@@ -26,10 +27,17 @@ class Norm(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """What a forward pass leaves for the backward pass; rows are tokens."""
+    """What a forward pass leaves for the backward pass; rows are tokens.
+
+    Attributes:
+        inputs: of each memory layer.
+        slopes: the activation's derivative after each layer but the last, None unless asked for.
+        output: of the last layer.
+    """
 
     inputs: list[mx.array]
-    outputs: list[mx.array]
+    slopes: list[mx.array | None]
+    output: mx.array
 
 
 def widths(config: MemoryConfig, head_dim: int) -> list[tuple[int, int]]:
@@ -44,7 +52,9 @@ def with_weights(weights: tuple[mx.array, ...]) -> Linear:
     return lambda layer, z: z @ weights[layer].swapaxes(-1, -2)
 
 
-def forward(config: MemoryConfig, linear: Linear, x: mx.array, norm: Norm | None) -> tuple[mx.array, Trace]:
+def forward(
+    config: MemoryConfig, linear: Linear, x: mx.array, norm: Norm | None, slopes: bool = False
+) -> tuple[mx.array, Trace]:
     """``f(W; x) = x + LN(W^L s(... s(W^1 x)))``; residual and LN as configured.
 
     Args:
@@ -52,34 +62,33 @@ def forward(config: MemoryConfig, linear: Linear, x: mx.array, norm: Norm | None
         linear: applies one memory layer, so that the chunked read shares this code.
         x: (B, H, T, d) float.
         norm: LayerNorm parameters when ``config.norm``.
+        slopes: True leaves in the trace what :func:`backward` needs.
 
     Returns:
         ``f`` (B, H, T, d) and the trace for :func:`backward`.
     """
-    trace = Trace([], [])
-    z = x
-    for layer in range(config.depth):
-        out = linear(layer, z)
-        trace.inputs.append(z)
-        trace.outputs.append(out)
-        z = _activate(config.activation, out) if layer < config.depth - 1 else out
-    if config.norm:
-        z = _standardise(z)[0] * norm.gain + norm.bias
-    return (x + z if config.residual else z), trace
+    inputs, derivatives = [x], []
+    for layer in range(config.depth - 1):
+        active, slope = _activate(config.activation, linear(layer, inputs[-1]), slopes)
+        inputs.append(active)
+        derivatives.append(slope)
+    out = linear(config.depth - 1, inputs[-1])
+    z = _standardise(out)[0] * norm.gain + norm.bias if config.norm else out
+    return (x + z if config.residual else z), Trace(inputs, derivatives, out)
 
 
 def backward(
     config: MemoryConfig, weights: tuple[mx.array, ...], trace: Trace, error: mx.array, norm: Norm | None
 ) -> list[mx.array]:
-    """``delta^l`` of every memory layer, given the loss's gradient at ``f`` (B, H, T, d)."""
+    """``delta^l`` of every memory layer, given the loss's gradient at ``f`` (B, H, T, d) and a trace with slopes."""
     delta = error
     if config.norm:
-        unit, scale = _standardise(trace.outputs[-1])
+        unit, scale = _standardise(trace.output)
         g = error * norm.gain
         delta = scale * (g - g.mean(-1, keepdims=True) - unit * (g * unit).mean(-1, keepdims=True))
     deltas = [delta]
     for layer in range(config.depth - 1, 0, -1):
-        delta = (delta @ weights[layer]) * _slope(config.activation, trace.outputs[layer - 1])
+        delta = (delta @ weights[layer]) * trace.slopes[layer - 1]
         deltas.append(delta)
     return deltas[::-1]
 
@@ -90,22 +99,11 @@ def _standardise(z: mx.array) -> tuple[mx.array, mx.array]:
     return centred * scale, scale
 
 
-def _normal_cdf(x: mx.array) -> mx.array:
-    return 0.5 * (1 + mx.erf(x * 2**-0.5))
-
-
-def _activate(name: Activation, x: mx.array) -> mx.array:
+def _activate(name: Activation, x: mx.array, slope: bool) -> tuple[mx.array, mx.array | None]:
+    """The activation of x and, where asked for, its derivative there: what is dear is shared by the two."""
     if name == "gelu":
-        return x * _normal_cdf(x)
+        return gelu_and_slope(x) if slope else (gelu(x), None)
     if name == "silu":
-        return x * mx.sigmoid(x)
-    return mx.maximum(x, 0)
-
-
-def _slope(name: Activation, x: mx.array) -> mx.array:
-    if name == "gelu":
-        return _normal_cdf(x) + x * mx.exp(-0.5 * x * x) * (2 * mx.pi) ** -0.5
-    if name == "silu":
-        s = mx.sigmoid(x)
-        return s * (1 + x * (1 - s))
-    return (x > 0).astype(x.dtype)
+        s = sigmoid(x)
+        return x * s, (s * (1 + x * (1 - s)) if slope else None)
+    return mx.maximum(x, 0), ((x > 0).astype(x.dtype) if slope else None)
