@@ -70,10 +70,11 @@ def test_memory_is_linear(name: str, work: Callable[[Titans, mx.array], object],
 
 @each
 def test_memory_of_a_stream_is_constant(name: str) -> None:
+    """Four times as long: a share that grew would show, the executor's lag, a tenth or two, does not."""
     model = small(name)
-    once, twice = (uniform(1, length) for length in (LENGTH, 2 * LENGTH))
-    mx.eval(once, twice)
-    assert peak(lambda: stream(model, twice)) <= 1.1 * peak(lambda: stream(model, once))
+    once, four = (uniform(1, length) for length in (LENGTH, 4 * LENGTH))
+    mx.eval(once, four)
+    assert peak(lambda: stream(model, four)) <= 1.5 * peak(lambda: stream(model, once))
 
 
 @each

@@ -45,18 +45,18 @@ def test_bfloat16_stays_beside_float32_over_65536_tokens(name, bound):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "chunk", "tokens"), [("online", 64, 1_000_000), ("anchored", 250, 1_000_000)])
-def test_the_state_is_finite_after_a_million_tokens(name, chunk, tokens):
+@pytest.mark.parametrize(("name", "chunk"), [("online", 64), ("anchored", 128)])
+def test_the_state_is_finite_after_a_million_tokens(name, chunk):
     """One row of noise, one of a single token repeated."""
     memory = NeuralMemory(8, 1, **{**MEMORIES[name], "chunk_size": chunk})
-    noise = mx.random.normal((1, 5000, 8))
+    noise, pieces = mx.random.normal((1, PIECE, 8)), -(-1_000_000 // PIECE)
     x = mx.concatenate([noise, mx.broadcast_to(mx.random.normal((1, 1, 8)), noise.shape)])
     mx.eval(memory.parameters(), x)
     state = None
-    for y, after in walk(memory, [x] * (tokens // 5000)):
+    for y, after in walk(memory, [x] * pieces):
         state = after
         assert mx.isfinite(y).all().item()
-    assert state.position == tokens
+    assert state.position == pieces * PIECE >= 1_000_000
     arrays = [leaf for _, leaf in tree_flatten(state) if isinstance(leaf, mx.array)]
     assert all(mx.isfinite(array).all().item() for array in arrays)
     assert max(mx.abs(w).max().item() for w in state.weights) < 100
