@@ -1,0 +1,128 @@
+"""Works on the package's own memory and models, each checked before it is handed out."""
+
+from collections.abc import Callable
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from titans_mlx.bench.measure import Work
+from titans_mlx.config import MemoryConfig, TitansConfig
+from titans_mlx.memory import NeuralMemory
+from titans_mlx.memory.recurrent import recurrent
+from titans_mlx.model import Titans
+from titans_mlx.training import TrainConfig
+from titans_mlx.training.trainer import make_step
+
+DIM, HEADS, VOCAB = 256, 4, 256
+TOLERANCE = 1e-4
+
+
+def memory(config: MemoryConfig, seed: int = 0) -> NeuralMemory:
+    """A memory of the benchmark's width, equal to its definition over two chunks and a ragged one.
+
+    Raises:
+        ValueError: if it is not equal within 1e-4, relative to the largest read.
+    """
+    mx.random.seed(seed)
+    layer = NeuralMemory(DIM, HEADS, config=config)
+    x = mx.random.normal((1, 2 * config.chunk_size + 3, DIM))
+    born = layer.init_state(1)
+    inputs, _ = layer.project(x, born.tails)
+    expected, _ = recurrent(config, born, inputs.q, inputs.k, inputs.v, inputs.gates, layer.norm)
+    expected = expected.swapaxes(1, 2).reshape(x.shape)
+    _require_equal("reads of the fast form", layer.absorb(x)[0], expected)
+    return layer
+
+
+def model(config: TitansConfig, seed: int = 0) -> Titans:
+    """A model whose logits, token by token through a cache, are those of one call.
+
+    Raises:
+        ValueError: if they are not, within 1e-4 of the largest.
+    """
+    mx.random.seed(seed)
+    made = Titans(config)
+    tokens = mx.random.randint(0, config.vocab_size, (1, max(config.segment_size, config.window_size) + 5))
+    cache = made.make_cache()
+    steps = [made(token, cache) for token in mx.split(tokens, tokens.shape[1], axis=1)]
+    _require_equal("logits token by token", mx.concatenate(steps, axis=1), made(tokens))
+    return made
+
+
+def _require_equal(what: str, given: mx.array, expected: mx.array) -> None:
+    error = (mx.abs(given - expected).max() / mx.abs(expected).max()).item()
+    if not error < TOLERANCE:
+        raise ValueError(f"{what} must equal the definition within {TOLERANCE:g}, got a relative error of {error:g}")
+
+
+def features(batch: int, length: int) -> np.ndarray:
+    """Standard normal inputs (batch, length, DIM) float32, the same ones for everybody."""
+    return np.random.default_rng(0).normal(size=(batch, length, DIM)).astype(np.float32)
+
+
+def forward(layer: NeuralMemory, x: np.ndarray) -> Work:
+    """Reads of x (B, T, dim) from birth, and the state after it."""
+    given = mx.array(x)
+    return lambda: mx.eval(layer(given))
+
+
+def forward_backward(layer: NeuralMemory, x: np.ndarray) -> Work:
+    """The mean square of the reads of x, with its gradient for x and every parameter."""
+    given = mx.array(x)
+
+    def loss(parameters: dict, x: mx.array) -> mx.array:
+        layer.update(parameters)
+        return layer(x)[0].square().mean()
+
+    gradient = mx.value_and_grad(loss, argnums=(0, 1))
+    parameters = layer.trainable_parameters()
+    return lambda: mx.eval(gradient(parameters, given))
+
+
+def training_step(made: Titans, batch: int, length: int) -> Work:
+    """One compiled update on next-token prediction."""
+    tokens = mx.random.randint(0, made.config.vocab_size, (batch, length + 1))
+
+    def loss(model: Titans, tokens: mx.array) -> mx.array:
+        return nn.losses.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:], reduction="mean")
+
+    advance, state = make_step(made, loss, TrainConfig(steps=1000, learning_rate=1e-4))
+    return lambda: mx.eval(advance(tokens), state)
+
+
+def prefill(made: Titans, batch: int, length: int, piece: int = 4096) -> Work:
+    """A prompt read into a fresh cache, piece by piece, up to the logits of its last token."""
+    tokens = mx.random.randint(0, made.config.vocab_size, (batch, length))
+
+    def work() -> None:
+        cache = made.make_cache()
+        for start in range(0, length, piece):
+            hidden = made.hidden(tokens[:, start : start + piece], cache)
+            mx.eval(hidden, cache)
+        mx.eval(made.logits(hidden[:, -1]))
+
+    return work
+
+
+def decode(made: Titans, position: int, steps: int = 64, piece: int = 4096) -> tuple[Work, Callable[[], int]]:
+    """``steps`` tokens one at a time, each time from the same position; and the bytes of the cache there."""
+    at_position = made.make_cache()
+    tokens = mx.random.randint(0, made.config.vocab_size, (1, position))
+    for start in range(0, position, piece):
+        made.hidden(tokens[:, start : start + piece], at_position)
+        mx.eval(at_position)
+    token = tokens[:, :1]
+
+    def work() -> None:
+        cache = list(at_position)
+        for _ in range(steps):
+            mx.eval(made(token, cache), cache)
+
+    return work, lambda: sum(a.nbytes for a in _arrays(at_position))
+
+
+def _arrays(tree: object) -> list[mx.array]:
+    from mlx.utils import tree_flatten
+
+    return [leaf for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array)]
