@@ -15,10 +15,12 @@ with app.setup:
     import mlx.core as mx
 
     from titans_mlx import plots
-    from titans_mlx.claims import CLAIMS, recall_distance
+    from titans_mlx.claims import CLAIMS, recall_distance, recall_jobs
+    from titans_mlx.claims.recall_runs import run_job
     from titans_mlx.claims.store import stored_results, stored_rows
     from titans_mlx.memory.trace import Recorder, trace_rows
     from titans_mlx.tasks import RecallTask
+    from titans_mlx.tasks.recall import SETTINGS
 
     plots.use_theme()
 
@@ -113,8 +115,8 @@ def _(summary):
     def present(column, order):
         return [name for name in order if any(row[column] == name for row in summary)]
 
-    settings = {f"{name} filler words": name for name in present("setting", recall_distance.SETTINGS)}
-    options = {recall_distance.OPTIONS[name].label: name for name in present("option", recall_distance.OPTIONS)}
+    settings = {f"{name} filler words": name for name in present("setting", SETTINGS)}
+    options = {recall_jobs.OPTIONS[name].label: name for name in present("option", recall_jobs.OPTIONS)}
     models = present("model", plots.STYLES)
     setting = mo.ui.dropdown(settings, value=next(iter(settings)), label="Setting")
     option = mo.ui.dropdown(options, value=next(iter(options)), label="Training")
@@ -195,7 +197,7 @@ def provenance_line(stored):
 
 @app.cell(hide_code=True)
 def _():
-    quick = recall_distance.jobs("quick")[0].settings
+    quick = recall_jobs.jobs("quick")[0].settings
     mo.md(f"""
     ## Try it live
 
@@ -208,9 +210,9 @@ def _():
 
 @app.cell(hide_code=True)
 def _(quick):
-    live_model = mo.ui.dropdown(recall_distance.TITANS, value=quick["model"], label="Model")
+    live_model = mo.ui.dropdown(recall_jobs.TITANS, value=quick["model"], label="Model")
     # The quick profile's decay is the plain one already.
-    live_options = {o.label: name for name, o in recall_distance.OPTIONS.items() if o.weight_decay is None}
+    live_options = {o.label: name for name, o in recall_jobs.OPTIONS.items() if o.weight_decay is None}
     live_option = mo.ui.dropdown(live_options, value=next(iter(live_options)), label="Training")
     live_pairs = mo.ui.slider(2, 8, value=quick["num_pairs"], label="Pairs", show_value=True)
     live_steps = mo.ui.slider(50, 250, 50, value=quick["training"]["steps"], label="Steps", show_value=True)
@@ -246,8 +248,8 @@ def run_live(quick, model, option, num_pairs, steps):
     names = ("distances", "lengths", "grid", "near_sequences", "tokens_per_step")
     given = {name: tuple(quick[name]) if isinstance(quick[name], list) else quick[name] for name in names}
     jobs = [
-        recall_distance.make_job(model, "few", option, label="live", steps=steps, num_pairs=num_pairs, **given)
-        for model, option in ((model, option), (recall_distance.SLIDING, "paper"))
+        recall_jobs.make_job(model, "few", option, label="live", steps=steps, num_pairs=num_pairs, **given)
+        for model, option in ((model, option), (recall_jobs.SLIDING, "paper"))
     ]
     rows, done = [], 0
     with mo.status.progress_bar(total=100 * len(jobs), title="Live run", remove_on_exit=True) as bar:
@@ -259,7 +261,7 @@ def run_live(quick, model, option, num_pairs, steps):
                 bar.update(increment=now - done, subtitle=what)
                 done = now
 
-            rows += recall_distance.run_job(job, report)
+            rows += run_job(job, report)
     return recall_distance.summarise(rows)
 
 

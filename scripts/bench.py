@@ -8,217 +8,29 @@ Everything timed is first checked equal to its definition; what is compared is r
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-# Before mlx, so that OpenBLAS is in place when it is loaded.
-import titans_mlx  # noqa: F401
-
-# isort: split
-import mlx.core as mx
-
-from titans_mlx.bench import by_turns, ours, peak_megabytes, peers, primitives
-from titans_mlx.bench.measure import Work
-from titans_mlx.config import MemoryConfig, TitansConfig
-from titans_mlx.memory import recipes
+from titans_mlx.bench.sections import SECTIONS, default_device, line, use
 from titans_mlx.training import provenance
 from titans_mlx.training.files import write_json
-
-VARIANTS = ("lmm", "mac", "mag", "mal")
-Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*SECTIONS, "all"])
-    parser.add_argument("--device", choices=["cpu", "gpu"], default="gpu" if mx.metal.is_available() else "cpu")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default=default_device())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="a JSON file for the rows, with provenance")
-    parser.add_argument("--work", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    mx.set_default_device(getattr(mx, arguments.device))
-    if arguments.work:
-        PEAKS[arguments.work](arguments)()
-        return
+    use(arguments.device)
     origin, rows = provenance(), []
     for name in SECTIONS if arguments.what == "all" else [arguments.what]:
-        for row in SECTIONS[name](arguments):
+        for row in SECTIONS[name](arguments.device, arguments.repeats):
             rows.append({"section": name, **row})
             print(line(row), flush=True)
     if arguments.out:
         threads = os.environ.get("OPENBLAS_NUM_THREADS", "as the library chooses")
         write_json(arguments.out, {"provenance": {**origin, "blas_threads": threads}, "rows": rows})
-
-
-def line(row: Row) -> str:
-    """A row as people read it."""
-    figures = [f"{name} {value:,.4g}" for name, value in row.items() if isinstance(value, float | int)]
-    return f"{row['measure']:<58} " + ", ".join(figures)
-
-
-def compared(measure: str, works: dict[str, Work], repeats: int, tokens: int, reach: float | None = None) -> Row:
-    """Milliseconds of ours and the peer's, and how many times faster ours is."""
-    timings = by_turns(works, repeats)
-    row: Row = {"measure": measure}
-    for name, timing in timings.items():
-        row |= {f"{name}_ms": 1e3 * timing.median, f"{name}_spread": timing.spread}
-    row["tokens_per_second"] = tokens / next(iter(timings.values())).median
-    if len(timings) == 2:
-        first, second = timings.values()
-        row["ratio"] = second.median / first.median
-    return row | ({} if reach is None else {"to_reach": reach})
-
-
-MEMORY = (
-    # forward or both, tokens, our chunk, the peer's chunk and batch, times faster to reach
-    ("forward", 1024, 64, (1, 64), 250.0),
-    ("forward", 1024, 64, (64, 64), 1.2),
-    ("forward_backward", 1024, 64, (64, 64), 1.2),
-    ("forward_backward", 4096, 64, (64, 64), 1.2),
-    ("forward_backward", 1024, 16, (16, 64), 1.5),
-)
-
-
-def memory(arguments: argparse.Namespace) -> Iterator[Row]:
-    """The deep memory against the peer's, and the matrix against ours."""
-    for what, length, chunk, (peer_chunk, peer_batch), reach in MEMORY:
-        x = ours.features(2, length)
-        layer = ours.memory(recipes.titans(chunk_size=chunk))
-        module = peers.memory(peer_chunk, peer_batch, device=arguments.device)
-        works = {
-            "ours": getattr(ours, what)(layer, x),
-            "peer": getattr(peers, what)(module, x, arguments.device),
-        }
-        measure = f"{what}, T {length}, chunk {chunk} against ({peer_chunk}, {peer_batch})"
-        yield compared(measure, works, arguments.repeats, x.shape[0] * length, reach)
-    x = ours.features(2, 1024)
-    works = {
-        "matrix": ours.forward_backward(ours.memory(recipes.titans_matrix()), x),
-        "deep": ours.forward_backward(ours.memory(recipes.titans(chunk_size=64)), x),
-    }
-    yield compared("forward_backward, online matrix against depth 2", works, arguments.repeats, 2 * 1024, 3.0)
-
-
-def config(variant: str, memory: MemoryConfig | None = None, layers: int = 2) -> TitansConfig:
-    """The benchmark's model."""
-    return TitansConfig(
-        variant=variant,
-        vocab_size=ours.VOCAB,
-        dim=ours.DIM,
-        num_layers=layers,
-        num_heads=ours.HEADS,
-        segment_size=64,
-        window_size=64,
-        memory=memory or recipes.titans(chunk_size=64),
-    )
-
-
-def train(arguments: argparse.Namespace) -> Iterator[Row]:
-    """A compiled training step of every variant, MAC beside the peer's."""
-    for variant in (*VARIANTS, "sliding_window", "transformer"):
-        works = {"ours": ours.training_step(ours.model(config(variant)), 1, 1024)}
-        if variant == "mac":
-            works["peer"] = peers.mac_step(2, 64, 1024, arguments.device)
-        reach = 2.0 if variant == "mac" else None
-        yield compared(f"training step, {variant}, 2 layers, T 1024", works, arguments.repeats, 1024, reach)
-
-
-def prefill(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Reading a prompt."""
-    for variant in VARIANTS:
-        works = {"ours": ours.prefill(ours.model(config(variant)), 1, 4096)}
-        yield compared(f"prefill, {variant}, T 4096", works, arguments.repeats, 4096)
-
-
-def scaling(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Tokens per second at 65,536 tokens over those at 1,024."""
-    for variant in VARIANTS:
-        made = ours.model(config(variant))
-        works = {str(length): ours.prefill(made, 1, length) for length in (1024, 65_536)}
-        timings = by_turns(works, arguments.repeats)
-        rates = {name: int(name) / timing.median for name, timing in timings.items()}
-        ratio = rates["65536"] / rates["1024"]
-        yield {
-            "measure": f"tokens/s at 65,536 over 1,024, {variant}",
-            "near": rates["1024"],
-            "far": rates["65536"],
-            "ratio": ratio,
-            "to_reach": 0.95,
-        }
-
-
-def decode(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Milliseconds a token far into a stream, over those near its start."""
-    for variant in VARIANTS:
-        made = ours.model(config(variant))
-        works, sizes = {}, {}
-        for position in (1000, 1_000_000):
-            works[str(position)], size = ours.decode(made, position)
-            sizes[position] = size()
-        near, far = by_turns(works, arguments.repeats).values()
-        yield {
-            "measure": f"decode at 1,000,000 over 1,000, {variant}",
-            "near_ms": 1e3 * near.median / 64,
-            "far_ms": 1e3 * far.median / 64,
-            "ratio": far.median / near.median,
-            "to_reach": 1.05,
-            "bytes": sizes[1_000_000],
-            "bytes_ratio": sizes[1_000_000] / sizes[1000],
-        }
-
-
-def _ours_backward(arguments: argparse.Namespace) -> Work:
-    return ours.forward_backward(ours.memory(recipes.titans(chunk_size=64)), ours.features(2, 4096))
-
-
-def _peer_backward(arguments: argparse.Namespace) -> Work:
-    module = peers.memory(64, 64, device=arguments.device)
-    return peers.forward_backward(module, ours.features(2, 4096), arguments.device)
-
-
-def _stream(tokens: int) -> Callable[[argparse.Namespace], Work]:
-    return lambda arguments: ours.prefill(ours.model(config("lmm")), 1, tokens)
-
-
-PEAKS: dict[str, Callable[[argparse.Namespace], Work]] = {
-    "ours": _ours_backward,
-    "peer": _peer_backward,
-    "stream-16384": _stream(16_384),
-    "stream-1000000": _stream(1_000_000),
-}
-
-
-def peak(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Resident size of processes of their own, at their worst."""
-    command = [str(Path(__file__).resolve()), "peak", "--device", arguments.device, "--work"]
-    sizes = {name: peak_megabytes([*command, name]) for name in PEAKS}
-    for measure, first, second, reach in (
-        ("peak of forward+backward, T 4096, chunk 64", "ours", "peer", 0.25),
-        ("peak of streaming 1,000,000 tokens over 16,384", "stream-1000000", "stream-16384", 1.05),
-    ):
-        ratio = sizes[first] / sizes[second]
-        yield {"measure": measure, "mb": sizes[first], "against_mb": sizes[second], "ratio": ratio, "to_reach": reach}
-
-
-def graph(arguments: argparse.Namespace) -> Iterator[Row]:
-    """Primitives per 1,000 tokens: on a GPU, about the kernels launched."""
-    for variant in VARIANTS:
-        made = ours.model(config(variant))
-        tokens = mx.zeros((1, 1024), dtype=mx.int32)
-        counts = primitives(made(tokens))
-        yield {"measure": f"primitives of a forward pass, {variant}", "per_1000": 1000 * counts.total() / 1024}
-
-
-SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
-    "memory": memory,
-    "train": train,
-    "prefill": prefill,
-    "scaling": scaling,
-    "decode": decode,
-    "peak": peak,
-    "graph": graph,
-}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from titans_mlx.claims.recall_distance import make_job
+from titans_mlx.claims.recall_jobs import make_job
 from titans_mlx.claims.recall_runs import task_of, train_model
 from titans_mlx.claims.training import validation_accuracy
 from titans_mlx.config import TitansConfig

@@ -55,6 +55,8 @@ def stream(model: Titans, tokens: mx.array, piece: int = 128) -> list:
     cache = model.make_cache()
     for start in range(0, tokens.shape[1], piece):
         mx.eval(model(tokens[:, start : start + piece], cache), cache)
+        # Else the executor lags behind by as many pieces as it likes, and the peak is of them together.
+        mx.synchronize()
     return cache
 
 
@@ -70,11 +72,10 @@ def test_memory_is_linear(name: str, work: Callable[[Titans, mx.array], object],
 
 @each
 def test_memory_of_a_stream_is_constant(name: str) -> None:
-    """Four times as long: a share that grew would show, the executor's lag, a tenth or two, does not."""
     model = small(name)
     once, four = (uniform(1, length) for length in (LENGTH, 4 * LENGTH))
     mx.eval(once, four)
-    assert peak(lambda: stream(model, four)) <= 1.5 * peak(lambda: stream(model, once))
+    assert peak(lambda: stream(model, four)) <= 1.1 * peak(lambda: stream(model, once))
 
 
 @each

@@ -12,7 +12,7 @@ import mlx.core as mx
 import pytest
 
 from titans_mlx import Titans, TitansConfig
-from titans_mlx.claims import recall_distance
+from titans_mlx.claims import recall_distance, recall_jobs
 from titans_mlx.claims.store import run_and_store
 from titans_mlx.memory import recipes
 from titans_mlx.tasks import RecallTask
@@ -33,7 +33,7 @@ def notebook():
 def results(tmp_path_factory) -> Path:
     """A folder of results as runs leave it, from runs of four steps and a model that was never trained."""
     folder = tmp_path_factory.mktemp("results")
-    for job in recall_distance.jobs("smoke"):
+    for job in recall_jobs.jobs("smoke"):
         run_and_store(folder, recall_distance.CLAIM, job)
     task = RecallTask(num_keys=9, num_values=9, num_filler=5)
     memory = recipes.titans_matrix(chunk_size=8)
@@ -59,7 +59,7 @@ def opened(notebook, results):
 
 def test_it_shows_what_is_stored(opened):
     shown, defs = opened
-    assert {row["model"] for row in defs["shown"]} == {"LMM matrix", recall_distance.SLIDING}
+    assert {row["model"] for row in defs["shown"]} == {"LMM matrix", recall_jobs.SLIDING}
     assert "Stored runs: 2" in shown
     assert "not run" in shown, "four steps to a distance of 64 are no evidence for the ledger"
     assert "chance 2%" in shown
@@ -87,8 +87,8 @@ def test_a_live_run_gives_rows_that_the_charts_take(notebook):
     assert [(row["model"], row["option"], row["distance"]) for row in rows] == [
         ("MAG", "write cost", 16),
         ("MAG", "write cost", 64),
-        (recall_distance.SLIDING, "paper", 16),
-        (recall_distance.SLIDING, "paper", 64),
+        (recall_jobs.SLIDING, "paper", 16),
+        (recall_jobs.SLIDING, "paper", 64),
     ]
     chart = json.dumps(notebook.plots.recall_chart(rows, "few", "write cost").to_dict())
     assert '"MAG"' in chart

@@ -9,7 +9,7 @@ import pytest
 
 import titans_mlx
 from titans_mlx import plots
-from titans_mlx.claims.recall_distance import SLIDING, TITANS, model_configs
+from titans_mlx.claims.recall_jobs import SLIDING, TITANS, model_configs
 
 PACKAGE = Path(titans_mlx.__file__).parent
 MODELS = ("LMM matrix", "RetNet", SLIDING)

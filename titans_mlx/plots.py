@@ -10,7 +10,7 @@ from typing import Any
 
 import altair as alt
 
-from titans_mlx.claims.recall_distance import TITANS
+from titans_mlx.claims.recall_jobs import TITANS
 
 Row = dict[str, Any]
 

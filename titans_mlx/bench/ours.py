@@ -1,10 +1,9 @@
 """Works on the package's own memory and models, each checked before it is handed out."""
 
-from collections.abc import Callable
-
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
+from mlx.utils import tree_flatten
 
 from titans_mlx.bench.measure import Work
 from titans_mlx.config import MemoryConfig, TitansConfig
@@ -105,7 +104,7 @@ def prefill(made: Titans, batch: int, length: int, piece: int = 4096) -> Work:
     return work
 
 
-def decode(made: Titans, position: int, steps: int = 64, piece: int = 4096) -> tuple[Work, Callable[[], int]]:
+def decode(made: Titans, position: int, steps: int = 64, piece: int = 4096) -> tuple[Work, int]:
     """``steps`` tokens one at a time, each time from the same position; and the bytes of the cache there."""
     at_position = made.make_cache()
     tokens = mx.random.randint(0, made.config.vocab_size, (1, position))
@@ -119,10 +118,4 @@ def decode(made: Titans, position: int, steps: int = 64, piece: int = 4096) -> t
         for _ in range(steps):
             mx.eval(made(token, cache), cache)
 
-    return work, lambda: sum(a.nbytes for a in _arrays(at_position))
-
-
-def _arrays(tree: object) -> list[mx.array]:
-    from mlx.utils import tree_flatten
-
-    return [leaf for _, leaf in tree_flatten(tree) if isinstance(leaf, mx.array)]
+    return work, sum(leaf.nbytes for _, leaf in tree_flatten(at_position) if isinstance(leaf, mx.array))

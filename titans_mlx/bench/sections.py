@@ -1,0 +1,194 @@
+"""The benchmark's sections: rows of a table, each with its figure and, where there is one, what is to be reached."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from titans_mlx.bench import by_turns, ours, peak_megabytes, peers, primitives
+from titans_mlx.bench.measure import Work
+from titans_mlx.config import TitansConfig
+from titans_mlx.memory import recipes
+
+VARIANTS = ("lmm", "mac", "mag", "mal")
+Row = dict[str, Any]
+
+
+def line(row: Row) -> str:
+    """A row as people read it."""
+    figures = [f"{name} {value:,.4g}" for name, value in row.items() if isinstance(value, float | int)]
+    return f"{row['measure']:<58} " + ", ".join(figures)
+
+
+def default_device() -> str:
+    """``gpu`` on a Mac, else ``cpu``."""
+    return "gpu" if mx.metal.is_available() else "cpu"
+
+
+def use(device: str) -> None:
+    """Compute on ``cpu`` or ``gpu`` from here on."""
+    mx.set_default_device({"cpu": mx.cpu, "gpu": mx.gpu}[device])
+
+
+def compared(measure: str, works: dict[str, Work], repeats: int, tokens: int, reach: float | None = None) -> Row:
+    """Milliseconds of ours and the peer's, and how many times faster ours is."""
+    timings = by_turns(works, repeats)
+    row: Row = {"measure": measure}
+    for name, timing in timings.items():
+        row |= {f"{name}_ms": 1e3 * timing.median, f"{name}_spread": timing.spread}
+    row["tokens_per_second"] = tokens / next(iter(timings.values())).median
+    if len(timings) == 2:
+        first, second = timings.values()
+        row["ratio"] = second.median / first.median
+    return row | ({} if reach is None else {"to_reach": reach})
+
+
+MEMORY = (
+    # forward or both, tokens, our chunk, the peer's chunk and batch, times faster to reach
+    ("forward", 1024, 64, (1, 64), 250.0),
+    ("forward", 1024, 64, (64, 64), 1.2),
+    ("forward_backward", 1024, 64, (64, 64), 1.2),
+    ("forward_backward", 4096, 64, (64, 64), 1.2),
+    ("forward_backward", 1024, 16, (16, 64), 1.5),
+)
+
+
+def memory(device: str, repeats: int) -> Iterator[Row]:
+    """The deep memory against the peer's, and the matrix against ours."""
+    for what, length, chunk, (peer_chunk, peer_batch), reach in MEMORY:
+        x = ours.features(2, length)
+        layer = ours.memory(recipes.titans(chunk_size=chunk))
+        module = peers.memory(peer_chunk, peer_batch, device=device)
+        works = {
+            "ours": getattr(ours, what)(layer, x),
+            "peer": getattr(peers, what)(module, x, device),
+        }
+        measure = f"{what}, T {length}, chunk {chunk} against ({peer_chunk}, {peer_batch})"
+        yield compared(measure, works, repeats, x.shape[0] * length, reach)
+    x = ours.features(2, 1024)
+    works = {
+        "matrix": ours.forward_backward(ours.memory(recipes.titans_matrix()), x),
+        "deep": ours.forward_backward(ours.memory(recipes.titans(chunk_size=64)), x),
+    }
+    yield compared("forward_backward, online matrix against depth 2", works, repeats, 2 * 1024, 3.0)
+
+
+def config(variant: str) -> TitansConfig:
+    """The benchmark's model."""
+    return TitansConfig(
+        variant=variant,
+        vocab_size=ours.VOCAB,
+        dim=ours.DIM,
+        num_layers=2,
+        num_heads=ours.HEADS,
+        segment_size=64,
+        window_size=64,
+        memory=recipes.titans(chunk_size=64),
+    )
+
+
+def train(device: str, repeats: int) -> Iterator[Row]:
+    """A compiled training step of every variant, MAC beside the peer's."""
+    for variant in (*VARIANTS, "sliding_window", "transformer"):
+        works = {"ours": ours.training_step(ours.model(config(variant)), 1, 1024)}
+        if variant == "mac":
+            works["peer"] = peers.mac_step(2, 64, 1024, device)
+        reach = 2.0 if variant == "mac" else None
+        yield compared(f"training step, {variant}, 2 layers, T 1024", works, repeats, 1024, reach)
+
+
+def prefill(device: str, repeats: int) -> Iterator[Row]:
+    """Reading a prompt."""
+    for variant in VARIANTS:
+        works = {"ours": ours.prefill(ours.model(config(variant)), 1, 4096)}
+        yield compared(f"prefill, {variant}, T 4096", works, repeats, 4096)
+
+
+def scaling(device: str, repeats: int) -> Iterator[Row]:
+    """Tokens per second at 65,536 tokens over those at 1,024."""
+    for variant in VARIANTS:
+        made = ours.model(config(variant))
+        works = {str(length): ours.prefill(made, 1, length) for length in (1024, 65_536)}
+        timings = by_turns(works, repeats)
+        rates = {name: int(name) / timing.median for name, timing in timings.items()}
+        ratio = rates["65536"] / rates["1024"]
+        yield {
+            "measure": f"tokens/s at 65,536 over 1,024, {variant}",
+            "near": rates["1024"],
+            "far": rates["65536"],
+            "ratio": ratio,
+            "to_reach": 0.95,
+        }
+
+
+def decode(device: str, repeats: int) -> Iterator[Row]:
+    """Milliseconds a token far into a stream, over those near its start."""
+    for variant in VARIANTS:
+        made = ours.model(config(variant))
+        works, sizes = {}, {}
+        for position in (1000, 1_000_000):
+            works[str(position)], sizes[position] = ours.decode(made, position)
+        near, far = by_turns(works, repeats).values()
+        yield {
+            "measure": f"decode at 1,000,000 over 1,000, {variant}",
+            "near_ms": 1e3 * near.median / 64,
+            "far_ms": 1e3 * far.median / 64,
+            "ratio": far.median / near.median,
+            "to_reach": 1.05,
+            "bytes": sizes[1_000_000],
+            "bytes_ratio": sizes[1_000_000] / sizes[1000],
+        }
+
+
+def _ours_backward(device: str) -> Work:
+    return ours.forward_backward(ours.memory(recipes.titans(chunk_size=64)), ours.features(2, 4096))
+
+
+def _peer_backward(device: str) -> Work:
+    module = peers.memory(64, 64, device=device)
+    return peers.forward_backward(module, ours.features(2, 4096), device)
+
+
+def _stream(tokens: int) -> Callable[[str, int], Work]:
+    return lambda device: ours.prefill(ours.model(config("lmm")), 1, tokens)
+
+
+PEAKS: dict[str, Callable[[str], Work]] = {
+    "ours": _ours_backward,
+    "peer": _peer_backward,
+    "stream-16384": _stream(16_384),
+    "stream-1000000": _stream(1_000_000),
+}
+
+
+def peak(device: str, repeats: int) -> Iterator[Row]:
+    """Resident size of processes of their own, at their worst."""
+    script = str(Path(__file__).with_name("weighed.py"))
+    sizes = {name: peak_megabytes([script, name, device]) for name in PEAKS}
+    for measure, first, second, reach in (
+        ("peak of forward+backward, T 4096, chunk 64", "ours", "peer", 0.25),
+        ("peak of streaming 1,000,000 tokens over 16,384", "stream-1000000", "stream-16384", 1.05),
+    ):
+        ratio = sizes[first] / sizes[second]
+        yield {"measure": measure, "mb": sizes[first], "against_mb": sizes[second], "ratio": ratio, "to_reach": reach}
+
+
+def graph(device: str, repeats: int) -> Iterator[Row]:
+    """Primitives per 1,000 tokens: on a GPU, about the kernels launched."""
+    for variant in VARIANTS:
+        made = ours.model(config(variant))
+        tokens = mx.zeros((1, 1024), dtype=mx.int32)
+        counts = primitives(made(tokens))
+        yield {"measure": f"primitives of a forward pass, {variant}", "per_1000": 1000 * counts.total() / 1024}
+
+
+SECTIONS: dict[str, Callable[[str, int], Iterator[Row]]] = {
+    "memory": memory,
+    "train": train,
+    "prefill": prefill,
+    "scaling": scaling,
+    "decode": decode,
+    "peak": peak,
+    "graph": graph,
+}

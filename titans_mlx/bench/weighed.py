@@ -1,0 +1,10 @@
+"""One work of the section ``peak`` in a process of its own: ``weighed.py NAME DEVICE``."""
+
+import sys
+
+from titans_mlx.bench.sections import PEAKS, use
+
+if __name__ == "__main__":
+    name, device = sys.argv[1:]
+    use(device)
+    PEAKS[name](device)()
