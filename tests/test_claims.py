@@ -194,3 +194,14 @@ def test_a_result_of_other_settings_is_no_evidence(tmp_path: Path) -> None:
     assert stored_rows(tmp_path, CLAIM) == []
     with pytest.raises(ValueError, match=f"must hold the settings of job {job.id}"):
         run_and_store(tmp_path, CLAIM, job)
+
+
+@pytest.mark.parametrize(("field", "kept"), [("recompute", True), ("conv_birth", False)])
+def test_a_field_gained_since_counts_as_its_default(tmp_path: Path, field: str, kept: bool) -> None:
+    job = CLAIM.jobs("smoke")[0]
+    path = result_path(tmp_path, CLAIM, job)
+    path.parent.mkdir(parents=True)
+    settings = json.loads(json.dumps(job.settings))
+    del settings["architecture"]["memory"][field]
+    path.write_text(json.dumps({"settings": settings, "provenance": {}, "rows": [{"accuracy": 1.0}]}))
+    assert bool(stored_rows(tmp_path, CLAIM)) == kept

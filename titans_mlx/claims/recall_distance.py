@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Row, Verdict
-from titans_mlx.claims.recall_jobs import DISTANCES, FAR, SEEDS, SLIDING, TITANS, WINDOW, jobs
+from titans_mlx.claims.recall_jobs import DISTANCES, FAR, FULL, SEEDS, SLIDING, TITANS, WINDOW, jobs
 from titans_mlx.claims.recall_runs import run_job
 from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.tasks.recall import SETTINGS
@@ -73,7 +73,9 @@ def judge(rows: list[Row]) -> Verdict:
         if window:
             worst = max(window, key=lambda row: row["accuracy"])
             found.append(f"{SLIDING} {share(worst)} at {worst['distance']:,}, its best")
-        figures.append(f"{setting} filler words: {', '.join(found) or 'not run'}")
+        # Of no weight in the rule, but a reader would be misled without it.
+        found += [f"{m} {share(table[setting, m, 'paper', FAR])}" for m in FULL if (setting, m, "paper", FAR) in table]
+        figures.append(f"{setting} filler words: {' / '.join(found) or 'not run'}")
     if any(len(models) < len(TITANS) + 1 for models in done.values()):
         missing = [f"{s}: {m}" for s in SETTINGS for m in (*TITANS, SLIDING) if m not in done[s]]
         return Verdict("unfinished", f"{'; '.join(figures)} (not run yet: {', '.join(missing)})", scale)

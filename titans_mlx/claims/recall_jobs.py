@@ -17,6 +17,7 @@ from titans_mlx.tasks.recall import SETTINGS
 WINDOW = 32
 TITANS = ("LMM matrix", "LMM deep", "MAC", "MAG", "MAL")
 SLIDING = "Sliding window"
+FULL = ("Transformer", "Transformer, no positions")
 FAR = 65_536
 DISTANCES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, FAR)
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.01, "decay_init": 1e-6}
@@ -87,8 +88,8 @@ def model_configs(vocab_size: int) -> dict[str, TitansConfig]:
         # Its fading is fixed per head: eight heads reach the published 1 - 2^-12.
         "RetNet": {"num_heads": 8, "memory": recipes.retnet(8, chunk_size=32, conv_birth="shift")},
         SLIDING: {"variant": "sliding_window"},
-        "Transformer": {"variant": "transformer"},
-        "Transformer, no positions": {"variant": "transformer", "rope_base": None},
+        FULL[0]: {"variant": "transformer"},
+        FULL[1]: {"variant": "transformer", "rope_base": None},
     }
     target = parameters(base)
     return {name: match_parameters(base.replace(**change), target) for name, change in changes.items()}
@@ -189,7 +190,7 @@ def make_job(
 
 def is_full_attention(model: str) -> bool:
     """Whether a model, by its name, attends to everything."""
-    return model.startswith("Transformer")
+    return model in FULL
 
 
 def jobs(profile: Profile) -> list[Job]:

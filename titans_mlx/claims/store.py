@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row
+from titans_mlx.config import TitansConfig
 from titans_mlx.training.files import write_json
 from titans_mlx.training.provenance import provenance
 
@@ -41,7 +42,7 @@ def is_stored(folder: Path, claim: Claim, job: Job) -> bool:
     path = result_path(folder, claim, job)
     if not path.exists():
         return False
-    if _read(path)["settings"] != _as_stored(job.settings):
+    if _completed(_read(path)["settings"]) != _as_stored(job.settings):
         raise ValueError(f"{path} must hold the settings of job {job.id}; move it away or give the job another id")
     return True
 
@@ -55,7 +56,7 @@ def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
     settings = {job.id: _as_stored(job.settings) for job in jobs}
     paths = sorted(path for path in (folder / claim.id).glob("*.json") if path.stem in settings)
     results = [(settings[path.stem], _read(path)) for path in paths]
-    return [result for wanted, result in results if result["settings"] == wanted]
+    return [result for wanted, result in results if _completed(result["settings"]) == wanted]
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -65,6 +66,16 @@ def _read(path: Path) -> dict[str, Any]:
 def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as JSON gives them back: lists for tuples."""
     return json.loads(json.dumps(settings))
+
+
+def _completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings with the fields that configurations have gained since: their defaults are what went before."""
+    if "architecture" not in settings:
+        return settings
+    stored = settings["architecture"]
+    whole = _as_stored(TitansConfig.from_dict(stored).to_dict())
+    memory = {**whole["memory"], **stored.get("memory", {})}
+    return settings | {"architecture": {**whole, **stored, "memory": memory}}
 
 
 def stored_rows(folder: Path, claim: Claim) -> list[Row]:
