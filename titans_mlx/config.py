@@ -70,6 +70,9 @@ class MemoryConfig(_Config):
         update: ``anchored`` takes gradients at the weights of the last chunk boundary (eq. 16), ``online`` at the
             weights just before each token (eq. 8-14 exactly; depth 1 without norm).
         chunk_size: tokens that share a gradient anchor. For ``online`` it changes speed, never the result.
+        recompute: chunks in a span whose inner values the backward pass computes anew instead of keeping them (training
+            on long sequences: less memory, one more forward pass, equal gradients); 0: all are kept. Where an observer
+            looks on, or rows are at unlike positions, all are kept too.
         write_bound: limit on the norm of one write before theta, per layer; None: unbounded;
             ``"auto"``: 1.0 when anchored, None when online.
         decay_first: measure the error at the decayed weights (Gated DeltaNet), not before decay (Titans); online only.
@@ -96,6 +99,7 @@ class MemoryConfig(_Config):
     normalized_step: bool = False
     update: Literal["anchored", "online"] = "anchored"
     chunk_size: int = 16
+    recompute: int = 0
     write_bound: float | Literal["auto"] | None = "auto"
     decay_first: bool = False
     qk_norm: bool = True
@@ -124,6 +128,7 @@ class MemoryConfig(_Config):
             raise ValueError(f"depth must be at most {MAX_DEPTH}, got {self.depth}")
         set_count(self, "expansion", 1)
         set_count(self, "chunk_size", 1)
+        set_count(self, "recompute", 0)
         set_count(self, "conv_size", 0)
         _choose("activation", self.activation, get_args(Activation))
         _choose("objective", self.objective, ("l2", "dot"))

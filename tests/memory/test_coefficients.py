@@ -36,7 +36,6 @@ def test_coefficients_are_the_products_of_the_definition(float64, size, with_mas
     found = (co.writes, co.weights, co.momentum, co.momentum_writes, co.momentum_keep)
     for value, expected in zip(found, loops(alpha, eta, real.astype(float)), strict=True):
         np.testing.assert_allclose(np.array(value).reshape(np.shape(expected)), expected, rtol=1e-12, atol=1e-15)
-    np.testing.assert_allclose(np.array(co.keep).reshape(size), 1 - alpha, rtol=1e-12)
 
 
 @pytest.mark.parametrize("hard", [-20.0, -1e4])

@@ -28,6 +28,7 @@ WRONG = {
         "normalized_step": ["yes", 1, None],
         "update": ["offline", None],
         "chunk_size": [0, -16, 1.5, True, None],
+        "recompute": [-1, 2.5, True, None],
         "write_bound": [0, -1.0, float("inf"), float("nan"), True, "none"],
         "decay_first": ["yes", 1, None],
         "qk_norm": ["l2", 1, None],

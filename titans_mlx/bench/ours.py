@@ -11,6 +11,7 @@ from titans_mlx.memory import NeuralMemory
 from titans_mlx.memory.recurrent import recurrent
 from titans_mlx.model import Titans
 from titans_mlx.training import TrainConfig
+from titans_mlx.training.optim import make_optimizer
 from titans_mlx.training.trainer import make_step
 
 DIM, HEADS, VOCAB = 256, 4, 256
@@ -67,14 +68,14 @@ def forward(layer: NeuralMemory, x: np.ndarray) -> Work:
 
 
 def forward_backward(layer: NeuralMemory, x: np.ndarray) -> Work:
-    """The mean square of the reads of x, with its gradient for x and every parameter."""
+    """The mean square of the reads of x, with its gradient for x and every parameter; compiled, as in training."""
     given = mx.array(x)
 
     def loss(parameters: dict, x: mx.array) -> mx.array:
         layer.update(parameters)
         return layer(x)[0].square().mean()
 
-    gradient = mx.value_and_grad(loss, argnums=(0, 1))
+    gradient = mx.compile(mx.value_and_grad(loss, argnums=(0, 1)))
     parameters = layer.trainable_parameters()
     return lambda: mx.eval(gradient(parameters, given))
 
@@ -86,7 +87,10 @@ def training_step(made: Titans, batch: int, length: int) -> Work:
     def loss(model: Titans, tokens: mx.array) -> mx.array:
         return nn.losses.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:], reduction="mean")
 
-    advance, state = make_step(made, loss, TrainConfig(steps=1000, learning_rate=1e-4))
+    config = TrainConfig(steps=1000, learning_rate=1e-4)
+    optimizer = make_optimizer(config, made)
+    mx.eval(made.parameters(), optimizer.state)
+    advance, state = make_step(made, optimizer, loss, config)
     return lambda: mx.eval(advance(tokens), state)
 
 

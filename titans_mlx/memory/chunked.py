@@ -3,10 +3,10 @@
 Forward and backward of the memory run once per chunk, at the anchor. Queries then go through the memory layer by
 layer with ``W_t`` implicit (paper eq. 16-18 and their dual form; coefficients in ``learner``):
 
-    Y = a * (Z W^T) + c * (Z S^T) - ((Z X^T) * C) (theta Delta)
+    Y = a * (Z W^T) + c * (Z S^T) - ((Z X^T) * C diag(theta)) Delta
 
-``Z`` are the activations of the queries, ``X`` and ``Delta`` the factors of the writes, rows are tokens.
-Equal to ``recurrent`` for every configuration it accepts.
+``Z`` are the activations of the queries, ``X`` and ``Delta`` the factors of the writes, rows are tokens. Scalars per
+token go to whichever side of a product is narrower. Equal to ``recurrent`` for every configuration it accepts.
 """
 
 from typing import NamedTuple
@@ -32,9 +32,13 @@ class Fast(NamedTuple):
 
 
 class Write(NamedTuple):
-    """The rank-one writes of a chunk at one memory layer: ``theta delta`` (B, H, b, d_out), ``x`` (B, H, b, d_in)."""
+    """The rank-one writes ``theta delta x^T`` of a chunk at one memory layer.
 
-    scaled: mx.array
+    Shapes: step (B, H, b, 1), delta (B, H, b, d_out), inputs (B, H, b, d_in).
+    """
+
+    step: mx.array
+    delta: mx.array
     inputs: mx.array
 
 
@@ -88,11 +92,10 @@ def chunked_slots(
     source = mx.clip(source, 0, length - 1)
     columns = [split(_gather(x, source, real), count, axis=2) for x in (q, k, v)]
     moved = Gates(*[None if g is None else _gather(g.swapaxes(2, 3), source, real).swapaxes(2, 3) for g in gates])
-    layers = coefficients(moved.grid(count), real.reshape(-1, 1, 1, count, size)).unstack(2)
-    columns += [layer.unstack(2) for layer in layers]
+    chunks = coefficients(moved.grid(count), real.reshape(-1, 1, 1, count, size)).chunks()
     fast = Fast(state.weights, state.momentum, state.anchor)
     reads = []
-    for chunk, (chunk_q, chunk_k, chunk_v, *co) in enumerate(zip(*columns, strict=True)):
+    for chunk, (chunk_q, chunk_k, chunk_v, co) in enumerate(zip(*columns, chunks, strict=True)):
         due = real[:, chunk * size : (chunk + 1) * size].any(-1) & (begins | (chunk > 0))
         anchor = tuple(mx.where(_per_row(due), w, a) for w, a in zip(fast.weights, fast.anchor, strict=True))
         read, fast = chunk_step(config, fast._replace(anchor=anchor), chunk_q, chunk_k, chunk_v, co, norm)
@@ -126,7 +129,7 @@ def chunk_step(
     output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm, slopes=True)
     deltas = structure.backward(config, fast.anchor, trace, objective.error(config, output, v), norm)
     writes = [
-        Write(bounded_step(config, layer.step, delta, inputs) * delta, inputs)
+        Write(bounded_step(config, layer.step, delta, inputs), delta, inputs)
         for layer, delta, inputs in zip(co, deltas, trace.inputs, strict=True)
     ]
 
@@ -166,10 +169,9 @@ def _chunks(
     fresh: bool,
 ) -> tuple[mx.array, Fast]:
     """``count`` chunks of equal length; ``fresh``: each takes its anchor at its start."""
-    layers = coefficients(gates.grid(count)).unstack(2)
-    columns = [split(x, count, axis=2) for x in (q, k, v)] + [layer.unstack(2) for layer in layers]
+    columns = [split(x, count, axis=2) for x in (q, k, v)]
     reads = []
-    for chunk_q, chunk_k, chunk_v, *co in zip(*columns, strict=True):
+    for chunk_q, chunk_k, chunk_v, co in zip(*columns, coefficients(gates.grid(count)).chunks(), strict=True):
         if fresh:
             fast = fast._replace(anchor=fast.weights)
         read, fast = chunk_step(config, fast, chunk_q, chunk_k, chunk_v, co, norm)
@@ -179,24 +181,35 @@ def _chunks(
 
 def _read(z: mx.array, fast: Fast, layer: int, co: Coefficients, write: Write) -> mx.array:
     """Rows of ``z`` through ``W_t`` of their own token."""
-    y = co.weights * (z @ fast.weights[layer].swapaxes(-1, -2))
+    y = _scaled_product(co.weights, z, fast.weights[layer].swapaxes(-1, -2))
     if fast.momentum is not None:
-        y = y + co.momentum * (z @ fast.momentum[layer].swapaxes(-1, -2))
-    return y - ((z @ write.inputs.swapaxes(-1, -2)) * co.writes) @ write.scaled
+        y = y + _scaled_product(co.momentum, z, fast.momentum[layer].swapaxes(-1, -2))
+    scores = (z @ write.inputs.swapaxes(-1, -2)) * (co.writes * write.step.swapaxes(-1, -2))
+    return mx.addmm(y, scores, write.delta, alpha=-1.0)
+
+
+def _scaled_product(rows: mx.array, z: mx.array, matrix: mx.array) -> mx.array:
+    """``diag(rows) z matrix``."""
+    return (rows * z) @ matrix if z.shape[-1] <= matrix.shape[-1] else rows * (z @ matrix)
 
 
 def _update(fast: Fast, layer: int, co: Coefficients, write: Write) -> tuple[mx.array, mx.array | None]:
     """``W_b`` and ``S_b`` of one memory layer."""
 
-    def total(rows: mx.array) -> mx.array:
-        return (write.scaled * rows).swapaxes(-1, -2) @ write.inputs
+    def written(base: mx.array, rows: mx.array) -> mx.array:
+        delta, inputs, rows = write.delta, write.inputs, rows * write.step
+        if inputs.shape[-1] <= delta.shape[-1]:
+            inputs = inputs * rows
+        else:
+            delta = delta * rows
+        return mx.addmm(base, delta.swapaxes(-1, -2), inputs, alpha=-1.0)
 
-    weights = co.last_weights * fast.weights[layer] - total(co.last_writes)
+    weights = co.last_weights * fast.weights[layer]
     if fast.momentum is None:
-        return weights, None
+        return written(weights, co.last_writes), None
     old = fast.momentum[layer]
-    weights = weights + co.last_momentum * old
-    return weights, co.momentum_keep * old - total(co.momentum_writes)
+    weights = written(weights + co.last_momentum * old, co.last_writes)
+    return weights, written(co.momentum_keep * old, co.momentum_writes)
 
 
 def _gather(x: mx.array, source: mx.array, real: mx.array) -> mx.array:

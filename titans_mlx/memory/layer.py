@@ -9,6 +9,8 @@ import mlx.nn as nn
 
 from titans_mlx._check import check_count, check_finite, check_rank, check_sequence, check_type
 from titans_mlx._cpu import silu
+from titans_mlx._recompute import recomputed
+from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
 from titans_mlx.convolution import ShortConv, qkv_convolutions
 from titans_mlx.memory import structure
@@ -206,8 +208,7 @@ class NeuralMemory(nn.Module):
         self, x: mx.array, state: MemoryState | None = None, observe: Observer | None = None
     ) -> tuple[mx.array, MemoryState]:
         """As a call, without its checks: for blocks, whose inputs were checked at the model's edge."""
-        reads, state = self.absorb(x, state, observe=observe)
-        return self._out(x, reads), state
+        return self._in_spans(self._mix, x, state, None, observe)
 
     def absorb(
         self,
@@ -222,7 +223,39 @@ class NeuralMemory(nn.Module):
         ``lengths`` (B,) int: row r absorbs its first ``lengths[r]`` tokens only. ``observe`` is shown the state before
         and what is absorbed.
         """
+        return self._in_spans(self._absorb, x, state, lengths, observe)
+
+    def _in_spans(
+        self,
+        function: Callable[..., tuple[mx.array, MemoryState]],
+        x: mx.array,
+        state: MemoryState | None,
+        lengths: mx.array | None,
+        observe: Observer | None,
+    ) -> tuple[mx.array, MemoryState]:
+        """``function(x, state, lengths, observe)``, in spans of ``config.recompute`` chunks where asked for."""
         state = state if state is not None else self.init_state(x.shape[0])
+        alike = lengths is None and isinstance(state.position, int)
+        if not (self.config.recompute and alike and observe is None and x.shape[1] > 1):
+            return function(x, state, lengths, observe)
+
+        span = self.config.recompute * self.config.chunk_size
+        first = span - state.position % span
+        pieces = []
+        for piece in split(x, list(range(first, x.shape[1], span)), axis=1):
+            y, state = recomputed(self, lambda x, state: function(x, state, None, None), piece, state)
+            pieces.append(y)
+        return mx.concatenate(pieces, axis=1), state
+
+    def _mix(
+        self, x: mx.array, state: MemoryState, lengths: mx.array | None, observe: Observer | None
+    ) -> tuple[mx.array, MemoryState]:
+        reads, state = self._absorb(x, state, lengths, observe)
+        return self._out(x, reads), state
+
+    def _absorb(
+        self, x: mx.array, state: MemoryState, lengths: mx.array | None, observe: Observer | None
+    ) -> tuple[mx.array, MemoryState]:
         inputs, tails = self.project(x, state.tails, lengths)
         if observe is not None:
             observe(self, state, inputs)

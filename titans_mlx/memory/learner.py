@@ -10,7 +10,8 @@ and decay together, which the paper leaves out):
 ``m`` is 0 on masked slots: there ``W`` receives no momentum, alpha and theta are 0 and eta is 1.
 """
 
-from typing import NamedTuple, TypeVar
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeVar
 
 import mlx.core as mx
 
@@ -50,7 +51,6 @@ class Coefficients(NamedTuple):
 
     Attributes:
         step: ``theta`` (..., b, 1).
-        keep: ``1 - alpha`` (..., b, 1), for an error measured after decay; None without decay.
         writes: ``C`` (..., b, b).
         weights: ``a`` (..., b, 1).
         momentum: ``c`` (..., b, 1), or None without momentum.
@@ -62,7 +62,6 @@ class Coefficients(NamedTuple):
     """
 
     step: mx.array
-    keep: mx.array | None
     writes: mx.array
     weights: mx.array
     momentum: mx.array | None
@@ -72,18 +71,37 @@ class Coefficients(NamedTuple):
     momentum_writes: mx.array | None
     momentum_keep: mx.array | None
 
-    def unstack(self, axis: int) -> "list[Coefficients]":
-        """One set per index of a leading axis (memory layers or chunks)."""
-        return unstack_fields(self, axis)
+    def chunks(self) -> "list[list[Coefficients]]":
+        """Of coefficients (B, H, L, count, ...): for each chunk, those of its L memory layers."""
+        layers, count = self.step.shape[2:4]
+        flat = unstack_fields(type(self)(*[None if f is None else f.flatten(2, 3) for f in self]), 2)
+        return [[flat[layer * count + chunk] for layer in range(layers)] for chunk in range(count)]
 
 
 def unstack_fields(fields: Fields, axis: int) -> list[Fields]:
     """A named tuple per index of one axis that all its arrays share.
 
-    By a single split each: indexing one by one would cost a full-size gradient for every index.
+    By few splits: indexing one by one would cost a full-size gradient for every index.
     """
-    columns = [[x.squeeze(axis) for x in split(f, f.shape[axis], axis=axis)] for f in fields if f is not None]
-    return _together(columns, fields)
+    columns: list[list[mx.array] | None] = [None] * len(fields)
+    for places in _alike(fields):
+        together = [fields[place] for place in places]
+        packed = together[0] if len(together) == 1 else mx.concatenate(together, axis=-1)
+        rows = [x.squeeze(axis) for x in split(packed, packed.shape[axis], axis=axis)]
+        widths = list(accumulate(field.shape[-1] for field in together[:-1]))
+        parts = zip(*[mx.split(row, widths, axis=-1) if widths else [row] for row in rows], strict=True)
+        for place, part in zip(places, parts, strict=True):
+            columns[place] = list(part)
+    return _together([column for column in columns if column is not None], fields)
+
+
+def _alike(fields: tuple[mx.array | None, ...]) -> list[list[int]]:
+    """Places of arrays that may travel as one: columns of the same height; a wider array goes alone."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, field in enumerate(fields):
+        if field is not None:
+            groups.setdefault((field.shape[:-1], place if field.shape[-1] > 1 else None), []).append(place)
+    return list(groups.values())
 
 
 def _together(columns: list[list[mx.array]], like: Fields) -> list[Fields]:
@@ -125,22 +143,22 @@ def mask_gates(gates: Gates, real: mx.array) -> Gates:
 def coefficients(gates: Gates, real: mx.array | None = None) -> Coefficients:
     """The chunk's coefficients from gates (..., b) and, where slots are masked, ``real`` (..., b) bool."""
     size = gates.step.shape[-1]
-    if gates.log_keep is None:
-        fade = mx.broadcast_to(mx.tri(size, size, dtype=gates.step.dtype), (*gates.step.shape, size))
-        weights, keep = mx.ones_like(gates.step), None
+    logs = [log for log in (gates.log_momentum, gates.log_keep) if log is not None]
+    products = zip(*(f(mx.stack(logs)) for f in (pairwise_products, prefix_products)), strict=True) if logs else ()
+    carry, start = next(products) if gates.log_momentum is not None else (None, None)
+    if gates.log_keep is not None:
+        fade, weights = next(products)
     else:
-        fade, weights = pairwise_products(gates.log_keep), prefix_products(gates.log_keep)
-        keep = mx.exp(gates.log_keep)[..., None]
-    if gates.log_momentum is None:
+        fade = mx.broadcast_to(mx.tri(size, size, dtype=gates.step.dtype), (*gates.step.shape, size))
+        weights = mx.ones_like(gates.step)
+    if carry is None:
         writes, momentum, momentum_writes, momentum_keep = fade, None, None, None
     else:
-        carry, start = pairwise_products(gates.log_momentum), prefix_products(gates.log_momentum)
         received = fade if real is None else fade * real[..., None, :]
         writes, momentum = received @ carry, received @ start[..., None]
         momentum_writes, momentum_keep = carry[..., -1, :, None], start[..., -1:, None]
     return Coefficients(
         step=gates.step[..., None],
-        keep=keep,
         writes=writes,
         weights=weights[..., None],
         momentum=momentum,

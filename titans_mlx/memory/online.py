@@ -73,10 +73,13 @@ def _chunks(
     """``count`` chunks of equal length: systems and right-hand sides for all at once, then the chain of weights."""
     shape = q.shape
     q, k, v = (x.reshape(*shape[:2], count, -1, shape[-1]) for x in (q, k, v))
-    (co,) = coefficients(
-        gates.grid(count), None if real is None else real.reshape(-1, 1, 1, count, q.shape[3])
-    ).unstack(2)
-    from_weights, from_momentum, constant = _solve(config, co, k, v)
+    gates = gates.grid(count)
+    co = coefficients(gates, None if real is None else real.reshape(-1, 1, 1, count, q.shape[3]))
+    co = Coefficients(*[None if x is None else x.squeeze(2) for x in co])
+    factor = 2.0
+    if config.decay_first and gates.log_keep is not None:
+        factor = 2.0 * mx.exp(gates.log_keep.squeeze(2)[..., None])
+    from_weights, from_momentum, constant = _solve(config, co, k, v, factor)
     chain = _chain_inputs(co, k, from_weights, from_momentum, constant)
     old_weights, old_momentum, deltas = [], [], []
     for link in chain:
@@ -135,14 +138,16 @@ def _chain_inputs(
 
 
 def _solve(
-    config: MemoryConfig, co: Coefficients, k: mx.array, v: mx.array
+    config: MemoryConfig, co: Coefficients, k: mx.array, v: mx.array, factor: float | mx.array
 ) -> tuple[mx.array | None, mx.array | None, mx.array]:
-    """``Delta = F_W W^T + F_S S^T + constant`` for every chunk, each (..., b, d)."""
+    """``Delta = F_W W^T + F_S S^T + constant`` for every chunk, each (..., b, d).
+
+    ``factor``: 2, times ``1 - alpha`` (..., b, 1) where the error is measured after decay.
+    """
     if config.objective == "dot":
         return None, None, -v
     before = _row_before(co.writes, 0)
     seen = _row_before(co.weights, 1)
-    factor = 2 * co.keep if config.decay_first and co.keep is not None else 2
     coupling = factor * before * (k @ k.swapaxes(-1, -2)) * co.step.swapaxes(-1, -2)
     inverse = unit_triangular_inverse(coupling)
     from_weights = inverse @ (factor * seen * k)
