@@ -1,0 +1,83 @@
+"""Claim: a context of two million tokens is read in constant memory, and its first words are still recalled."""
+
+from typing import Any
+
+from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
+from titans_mlx.claims.recall_distance import GOOD, share, summarise
+from titans_mlx.claims.recall_jobs import GRID, make_job
+from titans_mlx.claims.recall_runs import run_job
+from titans_mlx.tasks.recall import SETTINGS
+
+MODELS = ("LMM matrix", "MAG")
+NEAR, MIDDLE, FAR = 8192, 65_536, 2_097_152
+SEED = 6
+SEQUENCES = 32
+GROWTH = 1.05
+
+
+def jobs(profile: Profile) -> list[Job]:
+    """A job per model, and in the full profile per setting.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    check_profile(profile)
+    common: dict[str, Any] = {"num_pairs": 1, "near_sequences": SEQUENCES, "far_sequences": SEQUENCES}
+    if profile == "full":
+        common |= {"seeds": (SEED,), "grid": GRID, "train_pairs": (8, 16, 24, 32)}
+        distances = (NEAR, MIDDLE, 524_288, FAR)
+        return [make_job(model, s, distances=distances, **common) for s in SETTINGS for model in MODELS]
+    small: dict[str, Any] = {"steps": 4, "lengths": (48,), "distances": (16, 64)}
+    if profile == "quick":
+        small = {"steps": 150, "lengths": (32, 64), "distances": (256, 4096), "train_pairs": (2, 4)}
+        small |= {"tokens_per_step": 4096, "grid": ((6e-3, 0.1),)}
+    return [make_job(model, label=profile, **common, **small) for model in MODELS]
+
+
+def judge(rows: list[Row]) -> Verdict:
+    """The rule: see :data:`CLAIM`."""
+    table = {(r["setting"], r["model"], r["distance"]): r for r in summarise(rows)}
+    if not table:
+        return Verdict("not run", "no stored full run", "")
+    held, figures = [], []
+    for setting in SETTINGS:
+        for model in MODELS:
+            near, middle, far = (table.get((setting, model, distance)) for distance in (NEAR, MIDDLE, FAR))
+            if near is None or middle is None or far is None:
+                return Verdict("unfinished", f"{model}, {setting} filler words: not run yet", "")
+            growth = far["peak_megabytes"] / middle["peak_megabytes"]
+            held.append(far["accuracy"] >= GOOD and growth <= GROWTH)
+            figures.append(
+                f"{model}, {setting} filler words: {share(far)} ({near['accuracy']:.0%} at {NEAR:,}), "
+                f"{far['seconds_per_sequence']:.0f} s and {far['peak_megabytes']:.0f} MB a sequence"
+            )
+    size = max(row["parameters"] for row in table.values()) / 1e6
+    status = "reproduced" if all(held) else "reproduced in part" if any(held) else "not reproduced"
+    return Verdict(status, "; ".join(figures), f"{size:.2f}M parameters, {FAR:,} tokens, one pair, one seed")
+
+
+PROTOCOL = """
+One key-value pair at the start, filler, then the key. The models and their training are those of the claim on recall
+over distance (one block of width 64, 800 steps at 64 to 1,024 tokens, 8 to 32 pairs, the same grid chosen on
+validation sequences), with a seed of its own. 32 sequences read side by side, 1,024 tokens at a time; asked at 8,192
+tokens, and, in a second reading of other filler, at 65,536, 524,288 and 2,097,152. Two settings: 30 and 1,000 filler
+words. One training per model and setting: the interval is over sequences, and says nothing about other trainings.
+"""
+
+CLAIM = Claim(
+    id="two_million",
+    title="Two million tokens",
+    statement=f"Titans read {FAR:,} tokens in constant memory and still recall what stood at their start.",
+    source='Titans (arXiv 2501.00663), abstract: "larger than 2M context window size", needle in a haystack.',
+    protocol=" ".join(PROTOCOL.split()),
+    refuted_by=f"LMM or MAG below {GOOD:.0%} at {FAR:,} tokens, or memory in use that grows with the tokens read.",
+    rule=(
+        f"A model holds in a setting if it is right at {FAR:,} tokens in at least {GOOD:.0%} of its answers and its "
+        f"peak memory there is at most {GROWTH} times that at {MIDDLE:,}. LMM and MAG hold in both settings: "
+        "reproduced; one of them in one setting: reproduced in part; none: not reproduced. Until all four have run: "
+        "unfinished."
+    ),
+    jobs=jobs,
+    run_job=run_job,
+    judge=judge,
+)
