@@ -1,36 +1,42 @@
 """Measure the memory and the models, beside titans-pytorch where it is installed (extra `peers`).
 
-    python scripts/bench.py memory            # forward and forward+backward against the peer
-    python scripts/bench.py all --out bench.json
+    python scripts/bench.py run memory        # forward and forward+backward against the peer
+    python scripts/bench.py run all
+    python scripts/bench.py report            # write the stored figures into notebooks/SPEED.md
 
-Everything timed is first checked equal to its definition; what is compared is run by turns; times are medians.
+Everything timed is first checked equal to its definition; what is compared is run by turns; times are medians. Each
+section is stored when it ends, with its provenance, and replaces what was stored of it before.
 """
 
 import argparse
-import os
 from pathlib import Path
 
 from titans_mlx.bench.sections import SECTIONS, default_device, line, use
-from titans_mlx.training import provenance
-from titans_mlx.training.files import write_json
+from titans_mlx.bench.store import store, write_page
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*SECTIONS, "all"])
-    parser.add_argument("--device", choices=["cpu", "gpu"], default=default_device())
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, help="a JSON file for the rows, with provenance")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="measure one section, or all")
+    run.add_argument("what", choices=[*SECTIONS, "all"])
+    run.add_argument("--device", choices=["cpu", "gpu"], default=default_device())
+    run.add_argument("--repeats", type=int, default=5)
+    run.add_argument("--out", type=Path, default=NOTEBOOKS / "results" / "bench.json")
+    commands.add_parser("report", help="write the stored figures into notebooks/SPEED.md")
     arguments = parser.parse_args()
+    if arguments.command == "report":
+        write_page(NOTEBOOKS / "SPEED.md", NOTEBOOKS / "results" / "bench.json")
+        return
     use(arguments.device)
-    origin, rows = provenance(), []
     for name in SECTIONS if arguments.what == "all" else [arguments.what]:
+        rows = []
         for row in SECTIONS[name](arguments.device, arguments.repeats):
-            rows.append({"section": name, **row})
+            rows.append(row)
             print(line(row), flush=True)
-    if arguments.out:
-        threads = os.environ.get("OPENBLAS_NUM_THREADS", "as the library chooses")
-        write_json(arguments.out, {"provenance": {**origin, "blas_threads": threads}, "rows": rows})
+        store(arguments.out, name, rows, arguments.device, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The measuring itself: turns are taken, what is unequal is refused, graphs and processes are weighed."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,9 @@ import mlx.core as mx
 import pytest
 
 from titans_mlx.bench import Timing, by_turns, ours, peak_megabytes, primitives
+from titans_mlx.bench.cost import model_flops
+from titans_mlx.bench.sections import SECTIONS, config, crossing_length, flops_crossing
+from titans_mlx.bench.store import BEGIN, COST_BEGIN, COST_END, END, store, write_page
 from titans_mlx.memory import recipes
 
 
@@ -53,8 +57,59 @@ def test_what_is_not_the_definition_is_not_timed(config: recipes.MemoryConfig, m
         ours.memory(config)
 
 
-def test_the_command_says_what_it_does() -> None:
+def bench(*arguments: str) -> str:
     script = Path(__file__).parents[1] / "scripts" / "bench.py"
-    ended = subprocess.run([sys.executable, str(script), "--help"], capture_output=True, text=True, check=True)
-    for section in ("memory", "train", "prefill", "scaling", "decode", "peak", "graph"):
-        assert section in ended.stdout
+    return subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_command_says_what_it_does() -> None:
+    assert "report" in bench("--help")
+    assert all(section in bench("run", "--help") for section in SECTIONS)
+
+
+def test_a_section_is_stored_and_shown(tmp_path: Path) -> None:
+    out, page = tmp_path / "bench.json", tmp_path / "SPEED.md"
+    for ratio in (3.0, 4.5):
+        store(out, "decode", [{"measure": "decode", "near_ms": 2.0, "ratio": ratio, "to_reach": 1.05}], "cpu", 5)
+    store(out, "graph", [{"measure": "graph", "forward_per_token": 7.2}], "cpu", 5)
+    stored = json.loads(out.read_text())
+    assert list(stored) == ["decode", "graph"]
+    assert stored["graph"]["provenance"]["source_hash"] and stored["decode"]["rows"][0]["ratio"] == 4.5
+    page.write_text(f"before {BEGIN} {END} between {COST_BEGIN} {COST_END} after")
+    write_page(page, out)
+    text = page.read_text()
+    assert "| decode | near ms 2 | 4.5 | 1.05 |" in text and "| graph | forward per token 7.2 |  |  |" in text
+    assert text.startswith("before ") and text.endswith(" after") and "| transformer |" in text
+
+
+def test_the_page_follows_from_what_is_stored(tmp_path: Path) -> None:
+    notebooks = Path(__file__).parents[1] / "notebooks"
+    copy = tmp_path / "SPEED.md"
+    copy.write_text((notebooks / "SPEED.md").read_text(encoding="utf-8"), encoding="utf-8")
+    write_page(copy, notebooks / "results" / "bench.json")
+    assert copy.read_text() == (notebooks / "SPEED.md").read_text(), "run: python scripts/bench.py report"
+
+
+@pytest.mark.parametrize(
+    ("faster", "expected"), [((2.0, 3.0, 4.0), 10), ((0.5, 2.0, 4.0), 10**0.5 * 10), ((0.1, 0.2, 0.4), None)]
+)
+def test_where_two_curves_cross(faster: tuple[float, ...], expected: float | None) -> None:
+    found = crossing_length((10, 100, 1000), faster)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+def test_flops_cross_where_the_formulas_agree() -> None:
+    length = flops_crossing(config("mag"))
+    assert model_flops(config("transformer"), length) == pytest.approx(model_flops(config("mag"), 65_536))
+
+
+def test_what_is_timed_alone_has_the_work_of_the_whole() -> None:
+    layer, x = ours.memory(recipes.titans(chunk_size=4)), ours.features(1, 8)
+    for work in (ours.products_alone(layer, x), ours.products_alone(layer, x, backward=True)):
+        work()
+    ours.activations_alone(layer, x)()
+    assert set(ours.parts(layer, x)) == {"projections", "coefficients", "read_out"}
+    for part in ours.parts(layer, x).values():
+        part()
+    assert ours.gradient_error(layer, layer, x) == 0
+    assert ours.peak_of_arrays(lambda: mx.eval(mx.ones((1000, 1000)) + 1)) >= 4

@@ -14,9 +14,10 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence
+from titans_mlx._joint import linears
 from titans_mlx.config import ConvBirth
-from titans_mlx.convolution import qkv_convolutions
-from titans_mlx.softmax import Prefix, attend, attend_window, join, last, rotary, segment_mask, width
+from titans_mlx.convolution import convolve, qkv_convolutions
+from titans_mlx.softmax import Prefix, attend, attend_window, join, last, rotary, rotary_segments, segment_mask, width
 
 
 class AttentionState(NamedTuple):
@@ -116,7 +117,8 @@ class Attention(nn.Module):
             ValueError: ``x`` or ``persistent`` has a wrong shape or dtype, or ``state`` is of another layer
                 or batch.
         """
-        prefix = self._prefix(x, persistent)
+        check_sequence("x", x, self.dim)
+        prefix = self.prefix(persistent)
         q, keys, values, tails = self._project(x, state)
         y = attend(q, keys, values, prefix, "causal")
         return self._merge(y), AttentionState(keys, values, _offset(state) + x.shape[1], tails)
@@ -145,7 +147,8 @@ class Attention(nn.Module):
                 ``state`` is of another layer, batch or window.
         """
         check_count("window", window)
-        prefix = self._prefix(x, persistent)
+        check_sequence("x", x, self.dim)
+        prefix = self.prefix(persistent)
         q, keys, values, tails = self._project(x, state, reach=window - 1)
         y = attend_window(q, keys, values, prefix, window)
         kept = (last(keys, window - 1), last(values, window - 1))
@@ -180,7 +183,8 @@ class Attention(nn.Module):
                 ``persistent`` has a wrong shape or dtype, or ``state`` is of another layer or batch.
         """
         check_count("segment_size", segment_size)
-        prefix = self._prefix(x, persistent)
+        check_sequence("x", x, self.dim)
+        prefix = self.prefix(persistent)
         check_sequence("h", h, self.dim)
         if h.shape != x.shape:
             raise ValueError(f"h must have the shape of x, {x.shape}, got {h.shape}")
@@ -192,12 +196,34 @@ class Attention(nn.Module):
                 f"x must end within its segment: state.offset + T must be at most segment_size = "
                 f"{segment_size}, got {start} + {x.shape[1]}"
             )
-        cache = (*self._keys_values(h, start), *self._keys_values(x, start))
+        return self.attend_segment(self.project_segments(x, start, segment_size), h, state, prefix)
+
+    def project_segments(self, x: mx.array, offset: int, segment_size: int) -> tuple[mx.array, mx.array, mx.array]:
+        """Queries, keys and values of x (B, T, dim) over any number of segments, each (B, H, T, d).
+
+        Positions are counted from the start of each segment; x begins ``offset`` tokens after the start of one.
+        """
+        q, keys, values = mx.split(self._split(linears(x, [self.q_proj, self.k_proj, self.v_proj]), 3), 3, axis=1)
+        q, keys = (rotary_segments(stream, offset, segment_size, self.rope_base) for stream in (q, keys))
+        return q, keys, values
+
+    def attend_segment(
+        self,
+        own: tuple[mx.array, mx.array, mx.array],
+        h: mx.array,
+        state: SegmentState | None,
+        prefix: Prefix | None,
+    ) -> tuple[mx.array, SegmentState]:
+        """As :meth:`segment`, unchecked: ``own`` are what :meth:`project_segments` gave for the tokens of the piece."""
+        q, keys, values = own
+        start = _offset(state)
+        end = start + q.shape[2]
+        cache = (*self._keys_values(h, start), keys, values)
         if state is not None:
             cache = tuple(join(old, new) for old, new in zip(state[:-1], cache, strict=True))
         h_keys, h_values, x_keys, x_values = cache
         mask = segment_mask(start, end, width(prefix))
-        y = attend(self._queries(x, start), join(h_keys, x_keys), join(h_values, x_values), prefix, mask)
+        y = attend(q, join(h_keys, x_keys), join(h_values, x_values), prefix, mask)
         return self._merge(y), SegmentState(*cache, end)
 
     def _project(
@@ -205,31 +231,27 @@ class Attention(nn.Module):
     ) -> tuple[mx.array, mx.array, mx.array, tuple[mx.array, ...]]:
         """Queries of x, keys and values of the cache followed by x, and the new tails of the convolutions."""
         self.check_state(state, AttentionState, x.shape[0], reach)
-        streams, tails = self._convolve([self.q_proj(x), self.k_proj(x), self.v_proj(x)], state)
-        q, keys, values = (self._split(stream) for stream in streams)
+        streams, tails = linears(x, [self.q_proj, self.k_proj, self.v_proj]), ()
+        if self.conv_size:
+            convs = (self.q_conv, self.k_conv, self.v_conv)
+            tails = tuple(conv.birth_tail(len(x)) for conv in convs) if state is None else state.tails
+            streams, tails = convolve(convs, streams, tails)
+        q, keys, values = mx.split(self._split(streams, 3), 3, axis=1)
         q, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
         if state is not None:
             keys, values = join(state.keys, keys), join(state.values, values)
         return q, keys, values, tails
 
-    def _convolve(
-        self, streams: list[mx.array], state: AttentionState | None
-    ) -> tuple[list[mx.array], tuple[mx.array, ...]]:
-        if not self.conv_size:
-            return streams, ()
-        convs = (self.q_conv, self.k_conv, self.v_conv)
-        tails = [conv.birth_tail(len(streams[0])) for conv in convs] if state is None else state.tails
-        pairs = [conv(x, tail) for conv, x, tail in zip(convs, streams, tails, strict=True)]
-        return [y for y, _ in pairs], tuple(tail for _, tail in pairs)
-
-    def _queries(self, x: mx.array, offset: int) -> mx.array:
-        return rotary(self._split(self.q_proj(x)), offset, self.rope_base)
-
     def _keys_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
-        return rotary(self._split(self.k_proj(x)), offset, self.rope_base), self._split(self.v_proj(x))
+        keys, values = mx.split(self._split(linears(x, [self.k_proj, self.v_proj]), 2), 2, axis=1)
+        return rotary(keys, offset, self.rope_base), values
 
-    def _prefix(self, x: mx.array, persistent: mx.array | None) -> Prefix | None:
-        check_sequence("x", x, self.dim)
+    def prefix(self, persistent: mx.array | None) -> Prefix | None:
+        """Keys and values of persistent tokens (P, dim); None where there are none.
+
+        Raises:
+            ValueError: if ``persistent`` has a wrong shape or dtype.
+        """
         if persistent is None:
             return None
         check_rank("persistent", persistent, 2, "(P, dim)")
@@ -241,8 +263,8 @@ class Attention(nn.Module):
         rows = persistent[None]
         return Prefix(self._split(self.k_proj(rows)), self._split(self.v_proj(rows)))
 
-    def _split(self, x: mx.array) -> mx.array:
-        return x.reshape(*x.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
+    def _split(self, x: mx.array, streams: int = 1) -> mx.array:
+        return x.reshape(*x.shape[:2], streams * self.num_heads, -1).transpose(0, 2, 1, 3)
 
     def _merge(self, y: mx.array) -> mx.array:
         return self.o_proj(y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], self.dim))

@@ -1,5 +1,6 @@
 """The short causal depthwise convolution after the q, k and v projections (NeurIPS version, section 3.3: size 4)."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 import mlx.core as mx
@@ -34,12 +35,25 @@ class ShortConv(nn.Module):
 
     def __call__(self, x: mx.array, tail: mx.array, lengths: mx.array | None = None) -> tuple[mx.array, mx.array]:
         """Convolve x (B, T, dim) after ``tail`` (B, size - 1, dim); the new tail ends at each row's last real token."""
-        past = mx.concatenate([tail.astype(x.dtype), x], axis=1)
-        y = _convolve(self.weight, past)
-        if lengths is None:
-            return y, past[:, x.shape[1] :]
-        last = lengths[:, None] + mx.arange(self.size - 1)[None, :]
-        return y, mx.take_along_axis(past, last[:, :, None], axis=1)
+        y, (tail,) = convolve([self], x, (tail,), lengths)
+        return y, tail
+
+
+def convolve(
+    convs: Sequence[ShortConv], x: mx.array, tails: Sequence[mx.array], lengths: mx.array | None = None
+) -> tuple[mx.array, tuple[mx.array, ...]]:
+    """Convolutions of one size, each over its channels of x (B, T, sum of dim), as one; their new tails."""
+    tail, weight = tails[0], convs[0].weight
+    if len(convs) > 1:
+        tail, weight = mx.concatenate(tails, axis=-1), mx.concatenate([conv.weight for conv in convs], axis=1)
+    past = mx.concatenate([tail.astype(x.dtype), x], axis=1)
+    y = _convolve(weight, past)
+    if lengths is None:
+        last = past[:, x.shape[1] :]
+    else:
+        places = lengths[:, None] + mx.arange(weight.shape[0] - 1)[None, :]
+        last = mx.take_along_axis(past, places[:, :, None], axis=1)
+    return y, tuple(mx.split(last, len(convs), axis=-1)) if len(convs) > 1 else (last,)
 
 
 def _lags(x: mx.array, size: int) -> list[mx.array]:

@@ -27,6 +27,23 @@ def rotary(x: mx.array, offset: int, base: float | None) -> mx.array:
     return mx.fast.rope(x, x.shape[-1], traditional=False, base=base, scale=1.0, offset=offset)
 
 
+def rotary_segments(x: mx.array, offset: int, size: int, base: float | None) -> mx.array:
+    """As :func:`rotary`, positions counted anew from the start of each segment of ``size`` tokens.
+
+    x begins at token ``offset`` of a segment. Whole segments turn together.
+    """
+    head = min(x.shape[2], -offset % size)
+    body = (x.shape[2] - head) // size * size
+    pieces = [rotary(x[:, :, :head], offset, base)] if head else []
+    if body:
+        whole = x[:, :, head : head + body]
+        folded = whole.reshape(x.shape[0], -1, size, x.shape[3])
+        pieces.append(rotary(folded, 0, base).reshape(whole.shape))
+    if head + body < x.shape[2]:
+        pieces.append(rotary(x[:, :, head + body :], 0, base))
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
+
+
 def width(prefix: Prefix | None) -> int:
     """Columns of the visible prefix."""
     return 0 if prefix is None else prefix.keys.shape[2]

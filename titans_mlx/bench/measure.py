@@ -11,6 +11,7 @@ from io import StringIO
 from typing import NamedTuple
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from titans_mlx._check import check_count
 
@@ -20,6 +21,9 @@ _REPORT = (
     if sys.platform == "darwin"
     else "print('peak=' + open('/proc/self/status').read().split('VmHWM:')[1].split()[0], file=sys.stderr)"
 )
+
+LONGEST_NAME = 24
+"""Of a single primitive; a fused one is named after all that it fuses."""
 
 Work = Callable[[], object]
 """Does one piece of work to its end: nothing may be left to be computed when it returns."""
@@ -83,8 +87,10 @@ def peak_megabytes(command: Sequence[str]) -> float:
 def primitives(outputs: object) -> Counter[str]:
     """How often each primitive stands in the graph of ``outputs``, which must not have been evaluated.
 
-    On a GPU nearly every one is a kernel launch.
+    On a GPU nearly every one is a kernel launch. What ``mx.compile`` has fused counts as one ``Compiled``.
     """
     text = StringIO()
-    mx.export_to_dot(text, outputs)
-    return Counter(re.findall(r'label ?="(\w+)", shape=rectangle', text.getvalue()))
+    mx.export_to_dot(text, *[leaf for _, leaf in tree_flatten([outputs]) if isinstance(leaf, mx.array)])
+    labels = re.findall(r'label ?="([^"]+)", shape=rectangle', text.getvalue())
+    names = [re.match(r"\w+", label)[0] for label in labels]
+    return Counter("Compiled" if name.startswith("Compiled") or len(name) > LONGEST_NAME else name for name in names)

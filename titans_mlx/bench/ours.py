@@ -1,13 +1,19 @@
 """Works on the package's own memory and models, each checked before it is handed out."""
 
+from collections import Counter
+from collections.abc import Callable
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten
 
-from titans_mlx.bench.measure import Work
+from titans_mlx._cpu import gelu, gelu_and_slope, other_device
+from titans_mlx.bench.cost import counted
+from titans_mlx.bench.measure import Work, primitives
 from titans_mlx.config import MemoryConfig, TitansConfig
 from titans_mlx.memory import NeuralMemory
+from titans_mlx.memory.learner import coefficients
 from titans_mlx.memory.recurrent import recurrent
 from titans_mlx.model import Titans
 from titans_mlx.training import TrainConfig
@@ -69,15 +75,36 @@ def forward(layer: NeuralMemory, x: np.ndarray) -> Work:
 
 def forward_backward(layer: NeuralMemory, x: np.ndarray) -> Work:
     """The mean square of the reads of x, with its gradient for x and every parameter; compiled, as in training."""
-    given = mx.array(x)
-
-    def loss(parameters: dict, x: mx.array) -> mx.array:
-        layer.update(parameters)
-        return layer(x)[0].square().mean()
-
-    gradient = mx.compile(mx.value_and_grad(loss, argnums=(0, 1)))
-    parameters = layer.trainable_parameters()
+    gradient, parameters, given = mx.compile(_gradient(layer)), layer.trainable_parameters(), mx.array(x)
     return lambda: mx.eval(gradient(parameters, given))
+
+
+def _gradient(layer: NeuralMemory) -> Callable[[dict, mx.array], tuple[mx.array, tuple[dict, mx.array]]]:
+    def loss(parameters: dict, x: mx.array) -> mx.array:
+        own = layer.parameters()
+        layer.update(parameters)
+        try:
+            return layer(x)[0].square().mean()
+        finally:
+            layer.update(own)
+
+    return mx.value_and_grad(loss, argnums=(0, 1))
+
+
+def gradient_error(first: NeuralMemory, second: NeuralMemory, x: np.ndarray) -> float:
+    """Largest difference of two memories' gradients, each relative to its own largest entry."""
+    both = [
+        dict(tree_flatten(_gradient(layer)(layer.trainable_parameters(), mx.array(x))[1])) for layer in (first, second)
+    ]
+    return max((mx.abs(both[1][name] - g).max() / mx.abs(g).max()).item() for name, g in both[0].items())
+
+
+def peak_of_arrays(work: Work) -> float:
+    """The most that arrays held at any moment of a work, in MB."""
+    mx.synchronize()
+    mx.reset_peak_memory()
+    work()
+    return mx.get_peak_memory() / 1e6
 
 
 def training_step(made: Titans, batch: int, length: int) -> Work:
@@ -123,3 +150,78 @@ def decode(made: Titans, position: int, steps: int = 64, piece: int = 4096) -> t
             mx.eval(made(token, cache), cache)
 
     return work, sum(leaf.nbytes for _, leaf in tree_flatten(at_position) if isinstance(leaf, mx.array))
+
+
+def graphs(made: Titans, length: int) -> dict[str, tuple[Counter[str], int]]:
+    """Primitives of a forward pass, of a compiled gradient, and of a decoded token, each with its number of tokens.
+
+    Without what only this package's CPU path needs.
+    """
+    tokens = mx.zeros((1, length), dtype=mx.int32)
+
+    def loss(parameters: dict) -> mx.array:
+        made.update(parameters)
+        return nn.losses.cross_entropy(made(tokens[:, :-1]), tokens[:, 1:], reduction="mean")
+
+    cache, parameters = made.make_cache(), made.trainable_parameters()
+    mx.eval(made(tokens[:, :9], cache), cache)
+    with other_device():
+        gradient = primitives(mx.compile(mx.value_and_grad(loss))(parameters))
+        made.update(parameters)
+        return {
+            "forward": (primitives(made(tokens)), length),
+            "gradient": (gradient, length - 1),
+            "decode": (primitives([made(tokens[:, :1], cache), cache]), 1),
+        }
+
+
+def products_alone(layer: NeuralMemory, x: np.ndarray, backward: bool = False) -> Work:
+    """Every matrix product of a forward pass over x (B, T, dim), at its shape, and nothing else.
+
+    ``backward``: and the two products that each one's gradient needs.
+    """
+    with counted() as found:
+        layer(mx.array(x))
+    pairs = [(product.left, product.right) for product in found]
+    if backward:
+        for left, right in pairs[:]:
+            out = (*left[:-1], right[-1])
+            pairs += [(out, _transposed(right)), (_transposed(left), out)]
+    arrays = {shape: mx.random.normal(shape) for pair in pairs for shape in pair}
+    mx.eval(arrays)
+
+    def work() -> None:
+        for start in range(0, len(pairs), 32):
+            mx.eval([arrays[a] @ arrays[b] for a, b in pairs[start : start + 32]])
+
+    return work
+
+
+def _transposed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:-2], shape[-1], shape[-2])
+
+
+def activations_alone(layer: NeuralMemory, x: np.ndarray) -> Work:
+    """The activations of a forward pass: with their slopes for the keys, without for the queries."""
+    count, width = x.shape[1] // layer.config.chunk_size, layer.config.expansion * layer.dim // layer.num_heads
+    hidden = mx.random.normal((x.shape[0], layer.num_heads, layer.config.chunk_size, width))
+    mx.eval(hidden)
+
+    def work() -> None:
+        for _ in range(count * (layer.config.depth - 1)):
+            mx.eval(gelu_and_slope(hidden), gelu(hidden))
+
+    return work
+
+
+def parts(layer: NeuralMemory, x: np.ndarray) -> dict[str, Work]:
+    """What stands around the chunks: projections with convolutions and gates, coefficients, read-out."""
+    given, chunks = mx.array(x), x.shape[1] // layer.config.chunk_size
+    tails = layer.init_state(len(x)).tails
+    gates = layer.gates(given)
+    mx.eval(gates)
+    return {
+        "projections": lambda: mx.eval(layer.project(given, tails)),
+        "coefficients": lambda: mx.eval(coefficients(gates.grid(chunks))),
+        "read_out": lambda: mx.eval(layer.readout(given, given)),
+    }

@@ -1,12 +1,14 @@
 """The benchmark's sections: rows of a table, each with its figure and, where there is one, what is to be reached."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from titans_mlx.bench import by_turns, ours, peak_megabytes, peers, primitives
+from titans_mlx.bench import by_turns, cost, ours, peak_megabytes, peers
 from titans_mlx.bench.measure import Work
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import recipes
@@ -175,12 +177,80 @@ def peak(device: str, repeats: int) -> Iterator[Row]:
 
 
 def graph(device: str, repeats: int) -> Iterator[Row]:
-    """Primitives per 1,000 tokens: on a GPU, about the kernels launched."""
+    """Primitives per token, about the kernels a GPU launches, where it has no fused kernel for several.
+
+    Forward and decoding as they are called, the gradient compiled as the trainer compiles it.
+    """
+    for variant in VARIANTS:
+        counts = ours.graphs(ours.model(config(variant)), 1024)
+        row: Row = {"measure": f"primitives, {variant}"}
+        for what, (count, tokens) in counts.items():
+            row[f"{what}_per_token"] = count.total() / tokens
+        yield row
+
+
+def profile(device: str, repeats: int) -> Iterator[Row]:
+    """Where the deep memory's time goes. The products' own time is the limit; they are part of all else."""
+    for chunk in (64, 16):
+        x, layer = ours.features(2, 1024), ours.memory(recipes.titans(chunk_size=chunk))
+        forward = {"whole": ours.forward(layer, x), "products": ours.products_alone(layer, x)}
+        forward |= {"activations": ours.activations_alone(layer, x), **ours.parts(layer, x)}
+        both = {"whole": ours.forward_backward(layer, x), "products": ours.products_alone(layer, x, backward=True)}
+        for what, works in (("forward", forward), ("forward_backward", both)):
+            timings = by_turns(works, repeats)
+            parts = {f"{name}_ms": 1e3 * timing.median for name, timing in timings.items()}
+            yield {"measure": f"profile of {what}, T 1024, chunk {chunk}", **parts}
+
+
+def recompute(device: str, repeats: int) -> Iterator[Row]:
+    """Recomputed spans against kept chunks, both compiled: peak of arrays held, time, and how far gradients differ."""
+    x = ours.features(2, 4096)
+    kept, again = (ours.memory(recipes.titans(chunk_size=64, recompute=spans)) for spans in (0, 8))
+    again.update(kept.parameters())
+    works = {"kept": ours.forward_backward(kept, x), "again": ours.forward_backward(again, x)}
+    timings = by_turns(works, repeats)
+    peaks = {name: ours.peak_of_arrays(work) for name, work in works.items()}
+    yield {
+        "measure": "recomputing 8 chunks at a time, T 4096, chunk 64",
+        **{f"{name}_mb": peak for name, peak in peaks.items()},
+        "ratio": peaks["kept"] / peaks["again"],
+        "to_reach": 4.0,
+        "time_ratio": timings["again"].median / timings["kept"].median,
+        "gradient_error": ours.gradient_error(kept, again, x),
+    }
+
+
+def crossing(device: str, repeats: int) -> Iterator[Row]:
+    """From what length on a memory reads a prompt faster than full attention, and where their flops cross."""
+    lengths = (512, 1024, 2048, 4096, 8192, 16_384)
+    full = ours.model(config("transformer"))
     for variant in VARIANTS:
         made = ours.model(config(variant))
-        tokens = mx.zeros((1, 1024), dtype=mx.int32)
-        counts = primitives(made(tokens))
-        yield {"measure": f"primitives of a forward pass, {variant}", "per_1000": 1000 * counts.total() / 1024}
+        faster = []
+        for length in lengths:
+            works = {name: ours.prefill(m, 1, length, 1024) for name, m in (("memory", made), ("full", full))}
+            timings = by_turns(works, max(1, repeats // 2))
+            faster.append(timings["full"].median / timings["memory"].median)
+        row: Row = {"measure": f"prompt length at which {variant} is as fast as full attention"}
+        found = crossing_length(lengths, faster)
+        row |= {"tokens": "beyond 16,384"} if found is None else {"tokens": found}
+        yield row | {"tokens_by_flops": flops_crossing(config(variant)), "times_faster_at_16384": faster[-1]}
+
+
+def crossing_length(lengths: Sequence[int], faster: Sequence[float]) -> float | None:
+    """Where a ratio first rises above 1, between the lengths on logarithmic scales; None: nowhere."""
+    if faster[0] >= 1:
+        return float(lengths[0])
+    for (low, high), (before, after) in zip(pairwise(lengths), pairwise(faster), strict=True):
+        if after >= 1:
+            return low * (high / low) ** (math.log(1 / before) / math.log(after / before))
+    return None
+
+
+def flops_crossing(model: TitansConfig) -> float:
+    """The length from which full attention needs more flops a token than ``model``."""
+    flat, step = cost.model_flops(config("transformer"), 0), 4 * model.dim * model.num_layers
+    return (cost.model_flops(model, 65_536) - flat) / step
 
 
 SECTIONS: dict[str, Callable[[str, int], Iterator[Row]]] = {
@@ -190,5 +260,8 @@ SECTIONS: dict[str, Callable[[str, int], Iterator[Row]]] = {
     "scaling": scaling,
     "decode": decode,
     "peak": peak,
+    "recompute": recompute,
     "graph": graph,
+    "crossing": crossing,
+    "profile": profile,
 }

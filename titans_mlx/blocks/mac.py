@@ -22,6 +22,7 @@ from titans_mlx.attention import Attention, SegmentState
 from titans_mlx.blocks.parts import FeedForward, check_tokens_seen, persistent_tokens
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import MemoryState, NeuralMemory, Observer
+from titans_mlx.softmax import Prefix
 
 
 class MACState(NamedTuple):
@@ -76,25 +77,35 @@ class MACBlock(nn.Module):
         n = self.norm(x)
         q, tail = self.memory.query(n, state.query_tail)
         state = state._replace(query_tail=tail)
-        first = self.segment_size - state.offset % self.segment_size
-        cuts = list(range(first, x.shape[1], self.segment_size))
+        start = state.offset % self.segment_size
+        own = self.attention.project_segments(n, start, self.segment_size)
+        prefix = self.attention.prefix(self.persistent)
+        cuts = list(range(self.segment_size - start, x.shape[1], self.segment_size))
+        pieces = (split(n, cuts, axis=1), *(split(stream, cuts, axis=2) for stream in (q, *own)))
         outputs = []
-        for piece, queries in zip(split(n, cuts, axis=1), split(q, cuts, axis=2), strict=True):
-            o, state = self._segment(piece, queries, state, observe)
+        for piece, queries, *streams in zip(*pieces, strict=True):
+            o, state = self._segment(piece, queries, tuple(streams), prefix, state, observe)
             outputs.append(o)
         o = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
         return self.mlp(x + self.o_proj(o)), state
 
     def _segment(
-        self, n: mx.array, q: mx.array, state: MACState, observe: Observer | None
+        self,
+        n: mx.array,
+        q: mx.array,
+        own: tuple[mx.array, mx.array, mx.array],
+        prefix: Prefix | None,
+        state: MACState,
+        observe: Observer | None,
     ) -> tuple[mx.array, MACState]:
-        """A piece of one segment: n (B, T, dim) normalised inputs, q (B, H, T, d) their queries."""
+        """A piece of one segment: n (B, T, dim) normalised inputs, q (B, H, T, d) their queries to the memory.
+
+        ``own`` and ``prefix`` are the attention's queries, keys and values of n, and of the persistent tokens.
+        """
         if state.offset % self.segment_size == 0:
             state = state._replace(before=state.memory.weights, segment=None)
         h = self.context_norm(self.memory.retrieve(q, state.before)).astype(n.dtype)
-        y, segment = self.attention.segment(
-            n, h, state.segment, segment_size=self.segment_size, persistent=self.persistent
-        )
+        y, segment = self.attention.attend_segment(own, h, state.segment, prefix)
         reads, memory = self.memory.absorb(self.write_norm(n + y), state.memory, observe=observe)
         o = self.attention_norm(y) * silu(self.read_norm(reads).astype(n.dtype))
         return o, state._replace(memory=memory, segment=segment, offset=state.offset + n.shape[1])

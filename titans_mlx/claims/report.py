@@ -4,7 +4,7 @@ from pathlib import Path
 
 from titans_mlx.claims.base import Claim
 from titans_mlx.claims.store import stored_rows
-from titans_mlx.training.files import write_text
+from titans_mlx.training.files import replace_between
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
@@ -26,8 +26,4 @@ def write_table(readme: Path, results: Path) -> None:
     """
     from titans_mlx.claims import CLAIMS
 
-    text = readme.read_text(encoding="utf-8")
-    if any(text.count(mark) != 1 for mark in (BEGIN, END)) or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme.name} must hold the marks {BEGIN} and {END} once each, in this order")
-    before, after = text[: text.index(BEGIN)], text[text.index(END) + len(END) :]
-    write_text(readme, f"{before}{BEGIN}\n{claims_table(CLAIMS, results)}\n{END}{after}")
+    replace_between(readme, BEGIN, END, claims_table(CLAIMS, results))

@@ -9,10 +9,11 @@ import mlx.nn as nn
 
 from titans_mlx._check import check_count, check_finite, check_rank, check_sequence, check_type
 from titans_mlx._cpu import silu
+from titans_mlx._joint import linears
 from titans_mlx._recompute import recomputed
 from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
-from titans_mlx.convolution import ShortConv, qkv_convolutions
+from titans_mlx.convolution import ShortConv, convolve, qkv_convolutions
 from titans_mlx.memory import structure
 from titans_mlx.memory.chunked import chunked, chunked_slots
 from titans_mlx.memory.learner import Gates, make_gates, mask_gates
@@ -281,19 +282,18 @@ class NeuralMemory(nn.Module):
 
     def query(self, x: mx.array, tail: mx.array | None) -> tuple[mx.array, mx.array | None]:
         """Queries (B, H, T, d) float32 of x (B, T, dim), and the new tail of their convolution."""
-        q, tail = self._stream("q", x, tail, None)
-        return self._normalise(q), tail
+        tails = () if tail is None else (tail,)
+        q, tails = self._streams("q", x, tails)
+        return self._normalise(q), tails[0] if tails else None
 
     def project(
         self, x: mx.array, tails: tuple[mx.array, ...], lengths: mx.array | None = None
     ) -> tuple[Inputs, tuple[mx.array, ...]]:
         """Queries, keys, values and gates of x (B, T, dim), and the new tails of the convolutions."""
-        tails = tails or (None, None, None)
-        (q, q_tail), (k, k_tail), (v, v_tail) = (
-            self._stream(name, x, tail, lengths) for name, tail in zip("qkv", tails, strict=True)
-        )
-        inputs = Inputs(self._normalise(q), self._normalise(k), v, self.gates(x))
-        return inputs, () if q_tail is None else (q_tail, k_tail, v_tail)
+        streams, tails = self._streams("qkv", x, tails, lengths)
+        qk, v = mx.split(streams, [2 * self.num_heads], axis=1)
+        q, k = mx.split(self._normalise(qk), 2, axis=1)
+        return Inputs(q, k, v, self.gates(x)), tails
 
     def gates(self, x: mx.array) -> Gates:
         """The gates of x (B, T, dim), each (B, H, L, T) float32.
@@ -304,18 +304,20 @@ class NeuralMemory(nn.Module):
         config, x = self.config, x.astype(mx.float32)
         x = x * mx.rsqrt(mx.maximum(1, (x * x).mean(-1, keepdims=True)))
         shape = (x.shape[0], self.num_heads, config.depth, x.shape[1])
-
-        def logits(name: str, scale: float = 1.0) -> mx.array | None:
-            if name not in self:
-                return None
-            flat = self[name](x if scale == 1.0 else x * scale).astype(mx.float32)
-            return flat.swapaxes(1, 2).reshape(shape)
-
-        decay = logits("decay_gate")
+        together = {1.0: ["decay", "momentum", "step"]}
+        if config.step_gate_scale != 1.0:
+            together = {1.0: ["decay", "momentum"], config.step_gate_scale: ["step"]}
+        logits: dict[str, mx.array] = {}
+        for scale, names in together.items():
+            names = [name for name in names if f"{name}_gate" in self]
+            if names:
+                flat = linears(x if scale == 1.0 else x * scale, [self[f"{name}_gate"] for name in names])
+                parts = mx.split(flat.astype(mx.float32).swapaxes(1, 2), len(names), axis=1)
+                logits |= {name: part.reshape(shape) for name, part in zip(names, parts, strict=True)}
         if config.decay == "fixed":
             per_head = mx.array(birth_logits(config, self.num_heads))
-            decay = mx.broadcast_to(per_head[None, :, None, None], shape)
-        return make_gates(config, decay, logits("momentum_gate"), logits("step_gate", config.step_gate_scale), shape)
+            logits["decay"] = mx.broadcast_to(per_head[None, :, None, None], shape)
+        return make_gates(config, *[logits.get(name) for name in ("decay", "momentum", "step")], shape)
 
     @property
     def norm(self) -> Norm | None:
@@ -334,14 +336,15 @@ class NeuralMemory(nn.Module):
     def _convs(self) -> list[ShortConv]:
         return [self.q_conv, self.k_conv, self.v_conv] if self.config.conv_size else []
 
-    def _stream(
-        self, name: str, x: mx.array, tail: mx.array | None, lengths: mx.array | None
-    ) -> tuple[mx.array, mx.array | None]:
-        x = self[f"{name}_proj"](x)
+    def _streams(
+        self, names: str, x: mx.array, tails: tuple[mx.array, ...], lengths: mx.array | None = None
+    ) -> tuple[mx.array, tuple[mx.array, ...]]:
+        """Projected, convolved and activated x, (B, streams * H, T, d) float32, and the new tails."""
+        x = linears(x, [self[f"{name}_proj"] for name in names])
         if self.config.conv_size:
-            x, tail = self[f"{name}_conv"](x, tail, lengths)
+            x, tails = convolve([self[f"{name}_conv"] for name in names], x, tails, lengths)
         x = silu(x).astype(mx.float32)
-        return x.reshape(*x.shape[:2], self.num_heads, -1).swapaxes(1, 2), tail
+        return x.reshape(*x.shape[:2], len(names) * self.num_heads, -1).swapaxes(1, 2), tails
 
     def _normalise(self, x: mx.array) -> mx.array:
         if not self.config.qk_norm:

@@ -17,7 +17,7 @@ import mlx.core as mx
 
 from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory.retention import log_keep, pairwise_products, prefix_products
+from titans_mlx.memory.retention import log_keep, running_products
 
 Fields = TypeVar("Fields", bound=tuple)
 
@@ -74,12 +74,12 @@ class Coefficients(NamedTuple):
     def chunks(self) -> "list[list[Coefficients]]":
         """Of coefficients (B, H, L, count, ...): for each chunk, those of its L memory layers."""
         layers, count = self.step.shape[2:4]
-        flat = unstack_fields(type(self)(*[None if f is None else f.flatten(2, 3) for f in self]), 2)
+        flat = unstack_fields(self, 2, 3)
         return [[flat[layer * count + chunk] for layer in range(layers)] for chunk in range(count)]
 
 
-def unstack_fields(fields: Fields, axis: int) -> list[Fields]:
-    """A named tuple per index of one axis that all its arrays share.
+def unstack_fields(fields: Fields, axis: int, last: int | None = None) -> list[Fields]:
+    """A named tuple per index of one axis that all its arrays share, or of all axes from ``axis`` to ``last``.
 
     By few splits: indexing one by one would cost a full-size gradient for every index.
     """
@@ -87,6 +87,7 @@ def unstack_fields(fields: Fields, axis: int) -> list[Fields]:
     for places in _alike(fields):
         together = [fields[place] for place in places]
         packed = together[0] if len(together) == 1 else mx.concatenate(together, axis=-1)
+        packed = packed if last is None else packed.flatten(axis, last)
         rows = [x.squeeze(axis) for x in split(packed, packed.shape[axis], axis=axis)]
         widths = list(accumulate(field.shape[-1] for field in together[:-1]))
         parts = zip(*[mx.split(row, widths, axis=-1) if widths else [row] for row in rows], strict=True)
@@ -144,26 +145,25 @@ def coefficients(gates: Gates, real: mx.array | None = None) -> Coefficients:
     """The chunk's coefficients from gates (..., b) and, where slots are masked, ``real`` (..., b) bool."""
     size = gates.step.shape[-1]
     logs = [log for log in (gates.log_momentum, gates.log_keep) if log is not None]
-    products = zip(*(f(mx.stack(logs)) for f in (pairwise_products, prefix_products)), strict=True) if logs else ()
-    carry, start = next(products) if gates.log_momentum is not None else (None, None)
+    products = list(running_products(mx.stack(logs))) if logs else []
     if gates.log_keep is not None:
-        fade, weights = next(products)
+        weights, fade = mx.split(products.pop(), [1], axis=-1)
     else:
         fade = mx.broadcast_to(mx.tri(size, size, dtype=gates.step.dtype), (*gates.step.shape, size))
-        weights = mx.ones_like(gates.step)
-    if carry is None:
+        weights = mx.ones_like(gates.step)[..., None]
+    if not products:
         writes, momentum, momentum_writes, momentum_keep = fade, None, None, None
     else:
         received = fade if real is None else fade * real[..., None, :]
-        writes, momentum = received @ carry, received @ start[..., None]
-        momentum_writes, momentum_keep = carry[..., -1, :, None], start[..., -1:, None]
+        momentum, writes = mx.split(received @ products[0], [1], axis=-1)
+        momentum_keep, momentum_writes = mx.split(products[0][..., -1:, :].swapaxes(-1, -2), [1], axis=-2)
     return Coefficients(
         step=gates.step[..., None],
         writes=writes,
-        weights=weights[..., None],
+        weights=weights,
         momentum=momentum,
-        last_writes=writes[..., -1, :, None],
-        last_weights=weights[..., -1:, None],
+        last_writes=writes[..., -1:, :].swapaxes(-1, -2),
+        last_weights=weights[..., -1:, :],
         last_momentum=None if momentum is None else momentum[..., -1:, :],
         momentum_writes=momentum_writes,
         momentum_keep=momentum_keep,

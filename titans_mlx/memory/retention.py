@@ -25,18 +25,13 @@ def birth_logits(config: MemoryConfig, num_heads: int) -> list[float]:
     return [math.log(alpha / (1 - alpha)) for alpha in init]
 
 
-def prefix_products(log_factors: mx.array) -> mx.array:
-    """``prod_{j<=t} exp(log_j)`` along the last axis, (..., b) -> (..., b)."""
-    return exp(mx.cumsum(log_factors, axis=-1))
+def running_products(log_factors: mx.array) -> mx.array:
+    """``prod_{s<j<=t} exp(log_j)`` for t = 1 ... b (rows) and s = 0 ... b (columns), (..., b) -> (..., b, b + 1).
 
-
-def pairwise_products(log_factors: mx.array) -> mx.array:
-    """Lower-triangular ``D[t, s] = prod_{s<j<=t} exp(log_j)``, (..., b) -> (..., b, b), ones on the diagonal.
-
-    Each entry's logarithm is summed on its own: a difference of two running sums loses every digit
-    after one hard gate.
+    Zero above the diagonal ``s = t``; the first column holds the products from the start. Each entry's logarithm is
+    summed on its own: a difference of two running sums loses every digit after one hard gate.
     """
     size = log_factors.shape[-1]
-    strictly_lower = mx.tri(size, size, -1, dtype=log_factors.dtype)
-    lower = mx.tri(size, size, dtype=log_factors.dtype)
-    return exp(mx.cumsum(log_factors[..., :, None] * strictly_lower, axis=-2)) * lower
+    after = mx.tri(size, size + 1, dtype=log_factors.dtype)
+    until = mx.tri(size, size + 1, 1, dtype=log_factors.dtype)
+    return exp(mx.cumsum(log_factors[..., :, None] * after, axis=-2)) * until

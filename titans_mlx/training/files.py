@@ -38,6 +38,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def replace_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks of a text file, the marks themselves kept.
+
+    Raises:
+        ValueError: unless each mark is there once, in order.
+    """
+    whole = path.read_text(encoding="utf-8")
+    if any(whole.count(mark) != 1 for mark in (begin, end)) or whole.index(begin) > whole.index(end):
+        raise ValueError(f"{path.name} must hold the marks {begin} and {end} once each, in this order")
+    before, after = whole[: whole.index(begin)], whole[whole.index(end) + len(end) :]
+    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")
+
+
 def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,0 +1,70 @@
+"""The formulas of cost against the products that a run asks for, and against the bytes that a cache holds."""
+
+import mlx.core as mx
+import pytest
+from models import tree_bytes, uniform
+
+from titans_mlx import MemoryConfig, Titans, TitansConfig
+from titans_mlx.bench.cost import counted, decode_bytes, flops, memory_flops, model_flops, state_bytes
+from titans_mlx.config import Variant
+from titans_mlx.memory import NeuralMemory, recipes
+
+VARIANTS: list[Variant] = ["lmm", "mac", "mag", "mal", "transformer", "sliding_window"]
+
+
+def config(variant: Variant, **memory: object) -> TitansConfig:
+    return TitansConfig(
+        variant=variant,
+        vocab_size=11,
+        dim=32,
+        num_layers=2,
+        num_heads=2,
+        segment_size=16,
+        window_size=16,
+        num_persistent=0,
+        memory=recipes.titans(chunk_size=8, **memory),
+    )
+
+
+def test_products_are_counted() -> None:
+    x, y = mx.ones((2, 3, 4)), mx.ones((2, 4, 5))
+    with counted() as found:
+        _ = x @ y
+        mx.addmm(mx.ones((2, 3, 5)), x, y)
+        mx.fast.scaled_dot_product_attention(mx.ones((1, 2, 3, 4)), *[mx.ones((1, 2, 6, 4))] * 2, scale=1.0)
+    assert [product.flops for product in found] == [2 * 2 * 3 * 4 * 5] * 2 + [2 * 2 * 3 * 6 * 8]
+    _ = x @ y
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("fields", [{}, {"momentum": "none"}, {"depth": 1}, {"depth": 3, "expansion": 2}], ids=str)
+def test_a_memory_costs_what_the_formula_says(fields: dict) -> None:
+    memory = NeuralMemory(32, 2, MemoryConfig(**{"depth": 2, "chunk_size": 8, **fields}), readout=False)
+    with counted() as found:
+        memory(mx.random.normal((3, 32, 32)))
+    assert flops(found) / (3 * 32) == memory_flops(memory.config, 32, 2)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_model_costs_what_the_formula_says(variant: Variant) -> None:
+    chosen = config(variant)
+    model, costs = Titans(chosen), []
+    for length in (64, 128):
+        with counted() as found:
+            model(uniform(1, length, 11))
+        costs.append(flops(found) / length)
+        if variant in ("lmm", "mac", "transformer"):
+            assert costs[-1] == model_flops(chosen, length)
+    # The first block of a window has none before it: one meeting fewer than the formula counts.
+    assert costs[1] <= model_flops(chosen, 128) <= 1.1 * costs[1]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_state_has_the_bytes_that_the_formula_says(variant: Variant) -> None:
+    chosen = config(variant, conv_size=0)
+    model = Titans(chosen)
+    for length in (7, 40):
+        cache = model.make_cache()
+        model(uniform(1, length, 11), cache)
+        assert tree_bytes(cache) == state_bytes(chosen, length)
+        assert decode_bytes(chosen, 1000, length) >= 4000 + tree_bytes(cache)

@@ -1,0 +1,107 @@
+"""Ready for Metal without having one: what a GPU would be asked to launch, and how often."""
+
+from pathlib import Path
+
+import mlx.core as mx
+import pytest
+from models import EVERY, VOCAB, build, uniform
+
+import titans_mlx
+from titans_mlx.bench import ours, primitives
+from titans_mlx.bench.sections import VARIANTS, config
+
+ON_GPU = set(
+    [
+        "Add",
+        "AddMM",
+        "Arange",
+        "ArgReduce",
+        "AsType",
+        "BitwiseAnd",
+        "BitwiseOr",
+        "Broadcast",
+        "Compiled",
+        "Concatenate",
+        "Contiguous",
+        "Cos",
+        "CumProd",
+        "CumSum",
+        "CustomTransforms",
+        "Depends",
+        "Divide",
+        "Equal",
+        "Erf",
+        "Exp",
+        "ExpandDims",
+        "Flatten",
+        "Full",
+        "Gather",
+        "GatherAxis",
+        "Greater",
+        "GreaterEqual",
+        "Less",
+        "LessEqual",
+        "LogAddExp",
+        "LogSumExp",
+        "Matmul",
+        "Max",
+        "Maximum",
+        "Multiply",
+        "Negative",
+        "Pad",
+        "Reshape",
+        "Rsqrt",
+        "Scatter",
+        "ScatterAxis",
+        "Select",
+        "Sigmoid",
+        "Sin",
+        "Slice",
+        "SliceUpdate",
+        "Softmax",
+        "Split",
+        "Square",
+        "Squeeze",
+        "StopGradient",
+        "Subtract",
+        "Sum",
+        "Transpose",
+        "Unflatten",
+    ]
+)
+"""Primitives that MLX runs on a GPU. Linear algebra (inverses, solvers, decompositions) is not among them."""
+MOST = {"lmm": (7.3, 11.1), "mac": (15.3, 22.6), "mag": (7.6, 11.7), "mal": (7.7, 11.7)}
+"""Per token, of a forward pass and of a compiled gradient: what was counted last, to be lowered when it falls."""
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_everything_runs_on_a_gpu(name: str) -> None:
+    graphs = ours.graphs(build(name, vocab_size=VOCAB), 48)
+    for what, (count, _) in graphs.items():
+        assert set(count) <= ON_GPU, (what, sorted(set(count) - ON_GPU))
+
+
+def test_a_solver_would_be_seen() -> None:
+    with mx.stream(mx.cpu):
+        assert not set(primitives(mx.linalg.inv(mx.eye(3)) + 1)) <= ON_GPU
+
+
+def test_no_array_is_float64() -> None:
+    folder = Path(titans_mlx.__file__).parent
+    named = [path.name for path in folder.rglob("*.py") if "mx.float64" in path.read_text(encoding="utf-8")]
+    assert named == []
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_launches_do_not_grow(variant: str) -> None:
+    graphs = ours.graphs(ours.model(config(variant)), 1024)
+    for what, most in zip(("forward", "gradient"), MOST[variant], strict=True):
+        count, tokens = graphs[what]
+        assert count.total() / tokens <= most, what
+
+
+@pytest.mark.parametrize("name", ["lmm-deep", "mac-deep"])
+def test_launches_are_linear_in_length(name: str) -> None:
+    model = build(name)
+    short, long = (primitives(model(uniform(1, length))).total() for length in (320, 640))
+    assert long <= 2 * short

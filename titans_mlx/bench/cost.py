@@ -1,0 +1,125 @@
+"""What a token costs, as formulas, and the count of a run's own products to check them against.
+
+Flops are those of matrix products (two per multiply-add), which is nearly all; element-wise work is left out. Lengths
+are taken as whole chunks, segments and windows, where every piece is full.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+
+from titans_mlx.config import MemoryConfig, TitansConfig
+from titans_mlx.memory.structure import widths
+
+
+def memory_flops(config: MemoryConfig, dim: int, num_heads: int) -> float:
+    """Of a memory per token: projections, gates, coefficients, keys and their gradient, reads, updates.
+
+    ``12 d_in d_out + 2 b (d_in + d_out)`` per head and layer with momentum, less ``2 d_in d_out`` in the first layer,
+    whose gradient goes no further down.
+    """
+    chunk, width = config.chunk_size, dim // num_heads
+    states = 1 if config.momentum == "none" else 2
+    layers = 0.0
+    for index, (d_in, d_out) in enumerate(widths(config, width)):
+        through = 2 * d_in * d_out
+        layers += through * (1 + (index > 0) + 2 * states) + 2 * chunk * (d_in + d_out)
+        if states == 2:
+            layers += 2 * chunk * (chunk + 1)
+    gates = sum(getattr(config, name) == "learned" for name in ("decay", "momentum", "step_size"))
+    return num_heads * layers + 3 * 2 * dim**2 + 2 * dim * gates * num_heads * config.depth
+
+
+def model_flops(config: TitansConfig, length: int) -> float:
+    """Of a model's forward pass per token of a sequence of ``length`` tokens, the head included."""
+    dim, memory = config.dim, config.memory
+    square, feed_forward = 2 * dim**2, 3 * 2 * dim * config.mlp_hidden
+    absorb = 0.0 if config.variant in ("transformer", "sliding_window") else memory_flops(memory, dim, config.num_heads)
+    read_out = 2 * square
+    retrieve = config.num_heads * sum(2 * i * o for i, o in widths(memory, dim // config.num_heads))
+
+    def attention(columns: float) -> float:
+        return 4 * square + 2 * 2 * columns * dim
+
+    # A whole block of the window meets itself and the block before, whatever the mask then hides.
+    window = attention(2 * config.window_size + config.num_persistent)
+    segment = attention(2 * config.segment_size + config.num_persistent) + 2 * square
+    block = {
+        "lmm": absorb + read_out + feed_forward,
+        "mac": square + retrieve + segment + absorb + square + feed_forward,
+        "mag": absorb + window + square + feed_forward,
+        "mal": absorb + read_out + attention(2 * config.window_size) + 2 * feed_forward,
+        "transformer": attention(length + config.num_persistent) + feed_forward,
+        "sliding_window": window + feed_forward,
+    }[config.variant]
+    return config.num_layers * block + 2 * dim * config.vocab_size
+
+
+def state_bytes(config: TitansConfig, length: int) -> float:
+    """What a model carries after ``length`` tokens, a row, in bytes: float32 weights, momentum, anchor; keys, values.
+
+    Convolution tails, a few kilobytes, are left out.
+    """
+    dim, memory = config.dim, config.memory
+    copies = 1 + (memory.momentum != "none") + (memory.update == "anchored")
+    weights = 4 * config.num_heads * sum(i * o for i, o in widths(memory, dim // config.num_heads))
+    window = 2 * 4 * dim * min(length, config.window_size - 1)
+    block = {
+        "lmm": copies * weights,
+        # M_prev, and keys and values of the segment's inputs and of the reads.
+        "mac": (copies + 1) * weights + 2 * 2 * 4 * dim * ((length - 1) % config.segment_size + 1),
+        "mag": copies * weights + window,
+        "mal": copies * weights + window,
+        "transformer": 2 * 4 * dim * length,
+        "sliding_window": window,
+    }[config.variant]
+    return config.num_layers * block
+
+
+def decode_bytes(config: TitansConfig, parameters: int, length: int) -> float:
+    """Moved per decoded token, at the least: parameters and state read, a memory's weights and momentum written."""
+    memory = config.memory
+    written = 0.0
+    if config.variant not in ("transformer", "sliding_window"):
+        copies = 1 + (memory.momentum != "none")
+        written = copies * 4 * config.num_heads * sum(i * o for i, o in widths(memory, config.dim // config.num_heads))
+    return 4 * parameters + state_bytes(config, length) + config.num_layers * written
+
+
+class Product(NamedTuple):
+    """A matrix product or an attention that was asked for: its flops, and the shapes of its two inputs."""
+
+    flops: float
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+
+
+@contextmanager
+def counted() -> Iterator[list[Product]]:
+    """A list that fills with every matrix product and attention that is asked for within."""
+    found: list[Product] = []
+    product, added, attended = mx.array.__matmul__, mx.addmm, mx.fast.scaled_dot_product_attention
+
+    def count(a: mx.array, b: mx.array, result: mx.array) -> mx.array:
+        found.append(Product(2.0 * result.size * a.shape[-1], a.shape, b.shape))
+        return result
+
+    def attend(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
+        flops = 2.0 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * (k.shape[3] + v.shape[3])
+        found.append(Product(flops, q.shape, k.shape))
+        return attended(q, k, v, **options)
+
+    mx.array.__matmul__ = lambda a, b: count(a, b, product(a, b))
+    mx.addmm = lambda c, a, b, **options: count(a, b, added(c, a, b, **options))
+    mx.fast.scaled_dot_product_attention = attend
+    try:
+        yield found
+    finally:
+        mx.array.__matmul__, mx.addmm, mx.fast.scaled_dot_product_attention = product, added, attended
+
+
+def flops(products: list[Product]) -> float:
+    """Of all of them."""
+    return sum(product.flops for product in products)

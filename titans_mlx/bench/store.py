@@ -1,0 +1,100 @@
+"""Stored measurements, a section at a time, and the page that shows them."""
+
+import json
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from titans_mlx.bench.cost import decode_bytes, model_flops, state_bytes
+from titans_mlx.bench.sections import VARIANTS, Row, config
+from titans_mlx.model import Titans
+from titans_mlx.training import count_parameters, provenance
+from titans_mlx.training.files import replace_between, write_json
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+COST_BEGIN, COST_END = "<!-- cost: begin -->", "<!-- cost: end -->"
+LONG = 10_000_000
+MACS = {"M4 (10 GPU cores)": (120e9, 4.3e12), "M4 Max (40 GPU cores)": (546e9, 17e12)}
+"""Bytes per second that Apple states, and float32 flops per second that others measured: assumptions, not ours."""
+
+
+def store(path: Path, section: str, rows: list[Row], device: str, repeats: int) -> None:
+    """Put a section's rows into the file, with where they come from, in place of those it had."""
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    origin = provenance() | {"device": device, "repeats": repeats, "threads": _threads(), "peer": _peer()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, {**stored, section: {"provenance": origin, "rows": rows}})
+
+
+def _threads() -> str:
+    return os.environ.get("OPENBLAS_NUM_THREADS", "as many as cores")
+
+
+def _peer() -> dict[str, str] | None:
+    try:
+        return {name: version(name) for name in ("titans-pytorch", "torch")}
+    except PackageNotFoundError:
+        return None
+
+
+def write_page(page: Path, results: Path) -> None:
+    """Write the stored measurements and the formulas' figures between the marks of the page.
+
+    Raises:
+        ValueError: unless each mark is there once, in order.
+    """
+    stored = json.loads(results.read_text(encoding="utf-8"))
+    replace_between(page, BEGIN, END, measured(stored))
+    replace_between(page, COST_BEGIN, COST_END, costs())
+
+
+def measured(stored: dict[str, Any]) -> str:
+    """A Markdown table of every stored row: what was measured, its figures, the ratio asked for and reached."""
+    lines = ["| measured | figures | ratio | asked for |", "|---|---|---|---|"]
+    for section in stored.values():
+        for row in section["rows"]:
+            rest = {k: v for k, v in row.items() if k not in ("measure", "ratio", "to_reach")}
+            figures = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in rest.items())
+            ratio, asked = (_number(row[name]) if name in row else "" for name in ("ratio", "to_reach"))
+            lines.append(f"| {row['measure']} | {figures} | {ratio} | {asked} |")
+    origins = {
+        (o["processor"], o["cores"], o["device"], o["threads"], (o["commit"] or "?")[:9], o["started"][:10])
+        for o in (section["provenance"] for section in stored.values())
+    }
+    for processor, cores, device, threads, commit, day in sorted(origins):
+        lines.append(f"\n{processor}, {cores} cores, {device}, BLAS threads {threads}; commit {commit}, {day}.")
+    return "\n".join(lines)
+
+
+def _number(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def costs() -> str:
+    """Markdown tables of what the formulas say of the benchmark's models."""
+    names = (*VARIANTS, "sliding_window", "transformer")
+    models = {name: config(name) for name in names}
+    sizes = {name: count_parameters(Titans(model)) for name, model in models.items()}
+    lines = [
+        "| model | Mflop a token at 1,024 | at 65,536 | state at 65,536 (MB) | moved a decoded token there (MB) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, model in models.items():
+        near, far = (model_flops(model, length) / 1e6 for length in (1024, 65_536))
+        held, moved = state_bytes(model, 65_536) / 1e6, decode_bytes(model, sizes[name], 65_536) / 1e6
+        lines.append(f"| {name} | {near:.2f} | {far:.2f} | {held:.2f} | {moved:.1f} |")
+    lines += [
+        "",
+        f"| on | model | tokens a second read, at most | decoded at 1,000 | decoded at {LONG:,} | state there (MB) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for mac, (bandwidth, speed) in MACS.items():
+        for name, model in models.items():
+            read = speed / model_flops(model, 4096)
+            near, far = (bandwidth / decode_bytes(model, sizes[name], length) for length in (1000, LONG))
+            held = state_bytes(model, LONG) / 1e6
+            lines.append(f"| {mac} | {name} | {read:,.0f} | {near:,.0f} | {far:,.0f} | {held:,.1f} |")
+    return "\n".join(lines)
