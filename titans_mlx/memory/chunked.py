@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from titans_mlx._compiled import compiled, wanted
 from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory import objective, structure
@@ -111,7 +112,22 @@ def chunk_step(
     q: mx.array,
     k: mx.array,
     v: mx.array,
-    co: list[Coefficients],
+    co: tuple[Coefficients, ...],
+    norm: Norm | None,
+) -> tuple[mx.array, Fast]:
+    """One chunk, compiled where that is wanted: whole chunks and single tokens, so that few shapes are ever traced."""
+    if wanted() and q.shape[2] in (1, config.chunk_size):
+        return compiled(plain_step, config, fast, q, k, v, co, norm)
+    return plain_step(config, fast, q, k, v, co, norm)
+
+
+def plain_step(
+    config: MemoryConfig,
+    fast: Fast,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    co: tuple[Coefficients, ...],
     norm: Norm | None,
 ) -> tuple[mx.array, Fast]:
     """One chunk: write all its keys with gradients at the anchor, read each query after its own token's write.

@@ -71,11 +71,11 @@ class Coefficients(NamedTuple):
     momentum_writes: mx.array | None
     momentum_keep: mx.array | None
 
-    def chunks(self) -> "list[list[Coefficients]]":
+    def chunks(self) -> "list[tuple[Coefficients, ...]]":
         """Of coefficients (B, H, L, count, ...): for each chunk, those of its L memory layers."""
-        layers, count = self.step.shape[2:4]
+        count = self.step.shape[3]
         flat = unstack_fields(self, 2, 3)
-        return [[flat[layer * count + chunk] for layer in range(layers)] for chunk in range(count)]
+        return [tuple(flat[chunk::count]) for chunk in range(count)]
 
 
 def unstack_fields(fields: Fields, axis: int, last: int | None = None) -> list[Fields]:

@@ -1,0 +1,43 @@
+"""Steps of fixed shapes as compiled functions: element-wise operations become few kernels.
+
+On a GPU only, where every operation is a launch: a chunk of a forward pass then needs about half as many. On MLX's CPU
+backend the gain is 3 to 13 per cent after a first call that takes a second longer.
+"""
+
+from collections.abc import Callable, Hashable
+from functools import cache
+from typing import Any
+
+import mlx.core as mx
+
+from titans_mlx._trees import fill, take
+
+
+def wanted() -> bool:
+    """Whether steps are compiled on the device in use."""
+    return mx.default_device().type == mx.DeviceType.gpu
+
+
+def compiled(function: Callable[..., Any], static: Hashable, *trees: Any) -> Any:
+    """``function(static, *trees)``, traced once per ``static`` and shapes; inlined where a gradient is being traced.
+
+    Trees are tuples and named tuples of arrays and None.
+    """
+    layout, arrays = take(trees)
+    step, outputs = _step(function, static, layout)
+    results = step(*arrays)
+    return fill(outputs[0], results)
+
+
+@cache
+def _step(
+    function: Callable[..., Any], static: Hashable, layout: Any
+) -> tuple[Callable[..., list[mx.array]], list[Any]]:
+    outputs: list[Any] = []
+
+    def flat(*arrays: mx.array) -> list[mx.array]:
+        places, results = take(function(static, *fill(layout, arrays)))
+        outputs[:] = [places]
+        return results
+
+    return mx.compile(flat), outputs
