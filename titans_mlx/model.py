@@ -5,8 +5,9 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
-from titans_mlx._check import check_index, check_rank, check_type
+from titans_mlx._check import check_count, check_index, check_rank, check_type
 from titans_mlx.blocks import BLOCKS
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import Observer
@@ -75,6 +76,48 @@ class Titans(nn.Module):
             cache[:] = states
         return self.norm(x)
 
+    def read(
+        self,
+        tokens: mx.array | np.ndarray,
+        cache: Cache,
+        piece: int = 2048,
+        progress: Callable[[int], None] | None = None,
+    ) -> mx.array:
+        """Take a long sequence into the cache, piece by piece: neither graph nor memory grows with its length.
+
+        Args:
+            tokens: (B, T) int ids, T >= 1. A memory-mapped NumPy array is read from its file as it is needed.
+            cache: from :meth:`make_cache`, or what was read before; holds the states after ``tokens`` on return.
+            piece: tokens evaluated at a time; changes no result.
+            progress: called with the number of tokens read, after each piece.
+
+        Returns:
+            Logits (B, vocab_size) after the last token.
+
+        Raises:
+            ValueError: as for a call, before anything is read; or if ``piece`` is below 1.
+        """
+        check_count("piece", piece)
+        self._check_ids(tokens, piece)
+        self.check_cache(cache, tokens.shape[0])
+        length = tokens.shape[1]
+        for start in range(0, length, piece):
+            hidden = self.hidden(mx.array(tokens[:, start : start + piece]), cache)
+            mx.eval(hidden, cache)
+            if progress is not None:
+                progress(min(start + piece, length))
+        return self.logits(hidden[:, -1])
+
+    def _check_ids(self, tokens: mx.array | np.ndarray, piece: int) -> None:
+        """As :meth:`check_tokens`, a NumPy array piece by piece: it may be larger than memory."""
+        if not isinstance(tokens, np.ndarray):
+            self.check_tokens("tokens", tokens)
+            return
+        if tokens.ndim != 2:
+            raise ValueError(f"tokens must have 2 axes (B, T), got shape {tokens.shape}")
+        for start in range(0, max(1, tokens.shape[1]), piece):
+            self.check_tokens("tokens", mx.array(tokens[:, start : start + piece]))
+
     def logits(self, hidden: mx.array) -> mx.array:
         """The head: (..., dim) -> (..., vocab_size)."""
         return self.head(hidden) if "head" in self else self.embedding.as_linear(hidden)
@@ -106,13 +149,13 @@ class Titans(nn.Module):
     def _steps(
         self, tokens: mx.array, cache: Cache, sampler: Callable[[mx.array], mx.array] | None
     ) -> Iterator[tuple[mx.array, mx.array]]:
+        logits = self.read(tokens, cache)
         while True:
-            last = self.hidden(tokens, cache)[:, -1]
-            log_probs = nn.log_softmax(self.logits(last).astype(mx.float32))
+            log_probs = nn.log_softmax(logits.astype(mx.float32))
             chosen = mx.argmax(log_probs, axis=-1) if sampler is None else sampler(log_probs)
             mx.eval(chosen, log_probs, cache)
             yield chosen, log_probs
-            tokens = chosen[:, None]
+            logits = self.logits(self.hidden(chosen[:, None], cache)[:, -1])
 
     def check_tokens(self, name: str, tokens: mx.array) -> None:
         """Raise a ValueError unless ``tokens`` are ids (B, T) of this vocabulary."""

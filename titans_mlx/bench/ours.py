@@ -124,24 +124,14 @@ def training_step(made: Titans, batch: int, length: int) -> Work:
 def prefill(made: Titans, batch: int, length: int, piece: int = 4096) -> Work:
     """A prompt read into a fresh cache, piece by piece, up to the logits of its last token."""
     tokens = mx.random.randint(0, made.config.vocab_size, (batch, length))
-
-    def work() -> None:
-        cache = made.make_cache()
-        for start in range(0, length, piece):
-            hidden = made.hidden(tokens[:, start : start + piece], cache)
-            mx.eval(hidden, cache)
-        mx.eval(made.logits(hidden[:, -1]))
-
-    return work
+    return lambda: mx.eval(made.read(tokens, made.make_cache(), piece))
 
 
 def decode(made: Titans, position: int, steps: int = 64, piece: int = 4096) -> tuple[Work, int]:
     """``steps`` tokens one at a time, each time from the same position; and the bytes of the cache there."""
     at_position = made.make_cache()
     tokens = mx.random.randint(0, made.config.vocab_size, (1, position))
-    for start in range(0, position, piece):
-        made.hidden(tokens[:, start : start + piece], at_position)
-        mx.eval(at_position)
+    made.read(tokens, at_position, piece)
     token = tokens[:, :1]
 
     def work() -> None:
