@@ -1,4 +1,4 @@
-"""Transcendentals for MLX's CPU backend, where they dominate: 12 to 29 ns an element there, 3 to 5 ns here.
+"""Transcendentals for MLX's CPU backend, where they dominate: 12 to 29 ns an element there, 2 to 5 ns here.
 
 As accurate as MLX's own in float32 (relative error of ``exp`` below 5e-7 for small arguments, 4e-6 towards +-87;
 absolute error of ``erf`` below 3e-7); every other device and dtype takes MLX's.
@@ -24,8 +24,9 @@ _POWERS = (
     0.0013400432653725147,
     0.00015469732170458883,
 )
-# The rational function of Eigen and XLA for erf on [-4, 4], in powers of x^2, lowest degree first.
-_ERF_OVER = (
+# The rational function of Eigen and XLA for erf on [-4, 4], in powers of x^2, lowest degree first; below taken at
+# x / sqrt(2), so that no operation is left over for the loop's beginning.
+_OVER = (
     -1.60960333262415e-02,
     -2.95459980854025e-03,
     -7.34990630326855e-04,
@@ -34,13 +35,16 @@ _ERF_OVER = (
     2.77068142495902e-08,
     -2.72614225801306e-10,
 )
-_ERF_UNDER = (
+_UNDER = (
     -1.42647390514189e-02,
     -7.37332916720468e-03,
     -1.68282697438203e-03,
     -2.13374055278905e-04,
     -1.45660718464996e-05,
 )
+_OVER = tuple(2**-0.5 * 0.5**power * value for power, value in enumerate(_OVER))
+_UNDER = tuple(0.5**power * value for power, value in enumerate(_UNDER))
+_FAR = 4 * 2**0.5
 _LOG2_E = 1.4426950408889634
 _ROUND = 1.5 * 2.0**23
 """Adding and taking away this rounds a float32 below 2^22 to a whole number."""
@@ -58,19 +62,21 @@ def _exp(x: mx.array) -> mx.array:
     return (p[0] + f * (p[1] + f * rest)) * mx.view((k.astype(mx.int32) + 127) << 23, mx.float32)
 
 
-def _erf(x: mx.array) -> mx.array:
-    x = mx.minimum(mx.maximum(x, -4.0), 4.0)
+def _below(x: mx.array) -> mx.array:
+    """``Phi(x) = (1 + erf(x / sqrt(2))) / 2``, the standard normal distribution."""
+    # A comparison keeps a whole loop from being vectorised: hence the barrier.
+    x = mx.contiguous(mx.minimum(mx.maximum(x, -_FAR), _FAR))
     z = x * x
     square = z * z
     fourth = square * square
-    p, q = _ERF_OVER, _ERF_UNDER
+    p, q = _OVER, _UNDER
     over = ((p[0] + p[1] * z) + (p[2] + p[3] * z) * square) + ((p[4] + p[5] * z) + p[6] * square) * fourth
     under = ((q[0] + q[1] * z) + (q[2] + q[3] * z) * square) + q[4] * fourth
-    return x * over / under
+    return mx.contiguous(0.5 + 0.5 * (x * over / under))
 
 
 def _gelu(x: mx.array) -> mx.array:
-    return x * mx.contiguous(0.5 + 0.5 * _erf(x * 2**-0.5))
+    return x * _below(x)
 
 
 def _density(x: mx.array) -> mx.array:
@@ -79,7 +85,7 @@ def _density(x: mx.array) -> mx.array:
 
 
 def _gelu_and_slope(x: mx.array) -> tuple[mx.array, mx.array]:
-    below = mx.contiguous(0.5 + 0.5 * _erf(x * 2**-0.5))
+    below = _below(x)
     return x * below, below + x * _density(x)
 
 
