@@ -205,3 +205,13 @@ def test_a_field_gained_since_counts_as_its_default(tmp_path: Path, field: str, 
     del settings["architecture"]["memory"][field]
     path.write_text(json.dumps({"settings": settings, "provenance": {}, "rows": [{"accuracy": 1.0}]}))
     assert bool(stored_rows(tmp_path, CLAIM)) == kept
+
+
+def test_a_result_of_a_value_no_longer_allowed_is_passed_over(tmp_path: Path) -> None:
+    job = CLAIM.jobs("smoke")[0]
+    path = result_path(tmp_path, CLAIM, job)
+    path.parent.mkdir(parents=True)
+    settings = json.loads(json.dumps(job.settings))
+    settings["architecture"]["memory"]["activation"] = "tanh"
+    path.write_text(json.dumps({"settings": settings, "provenance": {}, "rows": [{"accuracy": 1.0}]}))
+    assert stored_rows(tmp_path, CLAIM) == []

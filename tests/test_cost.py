@@ -2,12 +2,13 @@
 
 import mlx.core as mx
 import pytest
+from mlx.utils import tree_flatten
 from models import tree_bytes, uniform
 
 from titans_mlx import MemoryConfig, Titans, TitansConfig
 from titans_mlx.bench.cost import counted, decode_bytes, flops, memory_flops, model_flops, state_bytes
 from titans_mlx.config import Variant
-from titans_mlx.memory import NeuralMemory, recipes
+from titans_mlx.memory import MemoryState, NeuralMemory, recipes
 
 VARIANTS: list[Variant] = ["lmm", "mac", "mag", "mal", "transformer", "sliding_window"]
 
@@ -53,18 +54,36 @@ def test_a_model_costs_what_the_formula_says(variant: Variant) -> None:
         with counted() as found:
             model(uniform(1, length, 11))
         costs.append(flops(found) / length)
-        if variant in ("lmm", "mac", "transformer"):
+        if variant in ("lmm", "mac"):
             assert costs[-1] == model_flops(chosen, length)
+    if variant == "transformer":
+        # One call meets what is above the diagonal too: token by token, nothing does.
+        cache = model.make_cache()
+        with counted() as found:
+            for token in mx.split(uniform(1, 32, 11), 32, axis=1):
+                model(token, cache)
+        assert flops(found) / 32 == model_flops(chosen, 32)
+        return
     # The first block of a window has none before it: one meeting fewer than the formula counts.
     assert costs[1] <= model_flops(chosen, 128) <= 1.1 * costs[1]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_state_has_the_bytes_that_the_formula_says(variant: Variant) -> None:
+def test_state_and_decoding_have_the_bytes_that_the_formulas_say(variant: Variant) -> None:
     chosen = config(variant, conv_size=0)
     model = Titans(chosen)
+    sizes = {name: array.size for name, array in tree_flatten(model.parameters())}
+    unread = sum(size for name, size in sizes.items() if "initial_weights" in name) + 10 * chosen.dim
     for length in (7, 40):
         cache = model.make_cache()
         model(uniform(1, length, 11), cache)
         assert tree_bytes(cache) == state_bytes(chosen, length)
-        assert decode_bytes(chosen, 1000, length) >= 4000 + tree_bytes(cache)
+        memories = [getattr(state, "memory", state) for state in cache]
+        written = sum(tree_bytes((m.weights, m.momentum)) for m in memories if isinstance(m, MemoryState))
+        read = 4 * (sum(sizes.values()) - unread) + tree_bytes(cache)
+        assert decode_bytes(chosen, sum(sizes.values()), length) == read + written
+
+
+def test_a_memory_without_a_formula_is_refused() -> None:
+    with pytest.raises(ValueError, match="config must be anchored"):
+        memory_flops(recipes.titans_matrix(), 32, 2)

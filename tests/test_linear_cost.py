@@ -107,3 +107,16 @@ def test_the_full_transformer_does_grow() -> None:
     first = tree_bytes(cache)
     model(uniform(1, 64), cache)
     assert tree_bytes(cache) == 2 * first
+
+
+@pytest.mark.parametrize("name", ["mac-deep", "lmm-online", "sliding_window"])
+def test_a_cache_keeps_nothing_alive_but_itself(name: str) -> None:
+    """A view into what a whole call computed would not show in the bytes of the cache's own arrays."""
+    model, tokens = small(name), uniform(1, 4100)
+    mx.eval(model.parameters(), tokens)
+    mx.synchronize()
+    before = mx.get_active_memory()
+    cache = model.make_cache()
+    mx.eval(model(tokens, cache), cache)
+    mx.synchronize()
+    assert mx.get_active_memory() - before <= 1.1 * tree_bytes(cache) + 4096

@@ -1,6 +1,7 @@
 """Properties of every model in training: rows 2 (no usable leak) and 12 (finite), as in the tests' names."""
 
 import math
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -9,7 +10,8 @@ from mlx.utils import tree_flatten
 from models import BASELINES, VOCAB, WITH_MEMORY, build, uniform
 
 from titans_mlx import Titans
-from titans_mlx.convolution import ShortConv
+from titans_mlx.convolution import convolve
+from titans_mlx.memory import layer
 from titans_mlx.training import TrainConfig, TrainResult, train
 
 FLOOR = math.log(VOCAB)
@@ -40,13 +42,12 @@ def test_02_no_usable_leak(name: str) -> None:
 
 def test_02_a_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A convolution that looks one token ahead, as some padded ones do, is exploited within 100 steps."""
-    honest = ShortConv.__call__
 
-    def look_ahead(self: ShortConv, *args: mx.array) -> tuple[mx.array, mx.array]:
-        y, tail = honest(self, *args)
-        return mx.concatenate([y[:, 1:], y[:, -1:]], axis=1), tail
+    def look_ahead(*args: Any) -> tuple[mx.array, tuple[mx.array, ...]]:
+        y, tails = convolve(*args)
+        return mx.concatenate([y[:, 1:], y[:, -1:]], axis=1), tails
 
-    monkeypatch.setattr(ShortConv, "__call__", look_ahead)
+    monkeypatch.setattr(layer, "convolve", look_ahead)
     assert train_on_noise("lmm-online", steps=100) < FLOOR - 100 * SLACK
 
 

@@ -83,3 +83,16 @@ def test_the_peak_falls(compiled: bool) -> None:
 
     config = recipes.titans(chunk_size=32)
     assert 4 * peak(config.replace(recompute=4)) <= peak(config)
+
+
+def test_quantised_and_frozen_layers_take_part() -> None:
+    kept, again = (NeuralMemory(64, 2, chunk_size=4, recompute=spans) for spans in (0, 2))
+    again.update(kept.parameters())
+    x, slopes = mx.random.normal((1, 20, 64)), []
+    for memory in (kept, again):
+        nn.quantize(memory, class_predicate=lambda name, _: name == "k_proj")
+        memory.freeze(keys=["initial_weights_1"], recurse=False)
+        loss = lambda memory, x: memory.mix(x)[0].square().mean()  # noqa: E731
+        slopes.append((nn.value_and_grad(memory, loss)(memory, x)[1], mx.grad(loss, argnums=1)(memory, x)))
+    assert "initial_weights_1" not in slopes[1][0]
+    assert tree_distance(*slopes) <= 1e-6

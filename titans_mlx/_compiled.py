@@ -10,12 +10,13 @@ from typing import Any
 
 import mlx.core as mx
 
+from titans_mlx._cpu import on_other_device
 from titans_mlx._trees import fill, take
 
 
 def wanted() -> bool:
     """Whether steps are compiled on the device in use."""
-    return mx.default_device().type == mx.DeviceType.gpu
+    return on_other_device() or mx.default_device().type == mx.DeviceType.gpu
 
 
 def compiled(function: Callable[..., Any], static: Hashable, *trees: Any) -> Any:
@@ -24,14 +25,14 @@ def compiled(function: Callable[..., Any], static: Hashable, *trees: Any) -> Any
     Trees are tuples and named tuples of arrays and None.
     """
     layout, arrays = take(trees)
-    step, outputs = _step(function, static, layout)
+    step, outputs = _step(function, static, layout, on_other_device())
     results = step(*arrays)
     return fill(outputs[0], results)
 
 
 @cache
 def _step(
-    function: Callable[..., Any], static: Hashable, layout: Any
+    function: Callable[..., Any], static: Hashable, layout: Any, _: bool
 ) -> tuple[Callable[..., list[mx.array]], list[Any]]:
     outputs: list[Any] = []
 

@@ -149,6 +149,11 @@ def other_device() -> Iterator[None]:
         _switch["on"] = True
 
 
+def on_other_device() -> bool:
+    """Whether :func:`other_device` is in force."""
+    return not _switch["on"]
+
+
 def _on_cpu(x: mx.array) -> bool:
     return _switch["on"] and x.dtype == mx.float32 and mx.default_device().type == mx.DeviceType.cpu
 

@@ -10,12 +10,13 @@ from titans_mlx._trees import fill, take
 
 
 def recomputed(module: nn.Module, function: Callable[..., Any], *trees: Any) -> Any:
-    """``function(*trees)``, which may use the parameters of ``module``; trees are arrays in any nesting.
+    """``function(*trees)``, which may use the parameters of ``module``; trees are float arrays in any nesting.
 
-    Every other array that ``function`` uses is a constant to the gradient. Unlike in ``mx.checkpoint``, the second
+    Every other array that ``function`` uses is a constant to the gradient. It must draw nothing at random: the second
+    pass would draw again. Unlike in ``mx.checkpoint``, the second
     forward pass waits for the gradient that comes in: in a chain of calls, one at a time holds its inner values.
     """
-    layout, arrays = take((module.parameters(), trees))
+    layout, arrays = take((module.trainable_parameters(), trees))
     result: list[Any] = []
 
     def flat(*arrays: mx.array) -> list[mx.array]:

@@ -53,6 +53,10 @@ class SegmentState(NamedTuple):
     x_values: mx.array
     offset: int
 
+    def on_its_own(self) -> "SegmentState":
+        """A copy that does not keep the projections of a whole call alive, of which its arrays may be views."""
+        return SegmentState(*(mx.contiguous(array) for array in self[:-1]), self.offset)
+
 
 class Attention(nn.Module):
     """Multi-head attention ``softmax(q k^T / sqrt(d)) v`` without biases; a method for each causal pattern.

@@ -53,7 +53,8 @@ def convolve(
     else:
         places = lengths[:, None] + mx.arange(weight.shape[0] - 1)[None, :]
         last = mx.take_along_axis(past, places[:, :, None], axis=1)
-    return y, tuple(mx.split(last, len(convs), axis=-1)) if len(convs) > 1 else (last,)
+    # Copied: a view would keep all that was convolved alive for as long as the tail lives.
+    return y, tuple(mx.contiguous(tail) for tail in mx.split(last, len(convs), axis=-1))
 
 
 def _lags(x: mx.array, size: int) -> list[mx.array]:

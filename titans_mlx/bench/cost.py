@@ -19,7 +19,12 @@ def memory_flops(config: MemoryConfig, dim: int, num_heads: int) -> float:
 
     ``12 d_in d_out + 2 b (d_in + d_out)`` per head and layer with momentum, less ``2 d_in d_out`` in the first layer,
     whose gradient goes no further down.
+
+    Raises:
+        ValueError: if the memory is not an anchored one.
     """
+    if config.update != "anchored":
+        raise ValueError(f"config must be anchored: there is no formula for the online form, got {config.update!r}")
     chunk, width = config.chunk_size, dim // num_heads
     states = 1 if config.momentum == "none" else 2
     layers = 0.0
@@ -33,7 +38,10 @@ def memory_flops(config: MemoryConfig, dim: int, num_heads: int) -> float:
 
 
 def model_flops(config: TitansConfig, length: int) -> float:
-    """Of a model's forward pass per token of a sequence of ``length`` tokens, the head included."""
+    """Of a model's forward pass per token of a sequence of ``length`` tokens, the head included.
+
+    Full attention meets half of the tokens on average: what lies above the diagonal is not counted.
+    """
     dim, memory = config.dim, config.memory
     square, feed_forward = 2 * dim**2, 3 * 2 * dim * config.mlp_hidden
     absorb = 0.0 if config.variant in ("transformer", "sliding_window") else memory_flops(memory, dim, config.num_heads)
@@ -51,7 +59,7 @@ def model_flops(config: TitansConfig, length: int) -> float:
         "mac": square + retrieve + segment + absorb + square + feed_forward,
         "mag": absorb + window + square + feed_forward,
         "mal": absorb + read_out + attention(2 * config.window_size) + 2 * feed_forward,
-        "transformer": attention(length + config.num_persistent) + feed_forward,
+        "transformer": attention((length + 1) / 2 + config.num_persistent) + feed_forward,
         "sliding_window": window + feed_forward,
     }[config.variant]
     return config.num_layers * block + 2 * dim * config.vocab_size
@@ -79,13 +87,17 @@ def state_bytes(config: TitansConfig, length: int) -> float:
 
 
 def decode_bytes(config: TitansConfig, parameters: int, length: int) -> float:
-    """Moved per decoded token, at the least: parameters and state read, a memory's weights and momentum written."""
+    """Moved per decoded token, at the least: parameters and state read, a memory's weights and momentum written.
+
+    Of ``parameters``, all of the model's, the embedding (but for a row) and the initial weights are not read.
+    """
     memory = config.memory
-    written = 0.0
+    read, written = parameters - (not config.tie_embeddings) * (config.vocab_size - 1) * config.dim, 0.0
     if config.variant not in ("transformer", "sliding_window"):
-        copies = 1 + (memory.momentum != "none")
-        written = copies * 4 * config.num_heads * sum(i * o for i, o in widths(memory, config.dim // config.num_heads))
-    return 4 * parameters + state_bytes(config, length) + config.num_layers * written
+        weights = config.num_heads * sum(i * o for i, o in widths(memory, config.dim // config.num_heads))
+        read -= config.num_layers * weights
+        written = (1 + (memory.momentum != "none")) * 4 * weights
+    return 4 * read + state_bytes(config, length) + config.num_layers * written
 
 
 class Product(NamedTuple):

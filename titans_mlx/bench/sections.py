@@ -229,7 +229,7 @@ def crossing(device: str, repeats: int) -> Iterator[Row]:
         faster = []
         for length in lengths:
             works = {name: ours.prefill(m, 1, length, 1024) for name, m in (("memory", made), ("full", full))}
-            timings = by_turns(works, max(1, repeats // 2))
+            timings = by_turns(works, repeats)
             faster.append(timings["full"].median / timings["memory"].median)
         row: Row = {"measure": f"prompt length at which {variant} is as fast as full attention"}
         found = crossing_length(lengths, faster)
@@ -249,7 +249,7 @@ def crossing_length(lengths: Sequence[int], faster: Sequence[float]) -> float | 
 
 def flops_crossing(model: TitansConfig) -> float:
     """The length from which full attention needs more flops a token than ``model``."""
-    flat, step = cost.model_flops(config("transformer"), 0), 4 * model.dim * model.num_layers
+    flat, step = cost.model_flops(config("transformer"), 0), 2 * model.dim * model.num_layers
     return (cost.model_flops(model, 65_536) - flat) / step
 
 

@@ -59,12 +59,16 @@ def measured(stored: dict[str, Any]) -> str:
             ratio, asked = (_number(row[name]) if name in row else "" for name in ("ratio", "to_reach"))
             lines.append(f"| {row['measure']} | {figures} | {ratio} | {asked} |")
     origins = {
-        (o["processor"], o["cores"], o["device"], o["threads"], (o["commit"] or "?")[:9], o["started"][:10])
+        (o["processor"], o["cores"], o["device"], o["threads"], _commit(o), o["started"][:10])
         for o in (section["provenance"] for section in stored.values())
     }
     for processor, cores, device, threads, commit, day in sorted(origins):
         lines.append(f"\n{processor}, {cores} cores, {device}, BLAS threads {threads}; commit {commit}, {day}.")
     return "\n".join(lines)
+
+
+def _commit(origin: dict[str, Any]) -> str:
+    return (origin["commit"] or "unknown")[:9] + (" with changes" if origin["dirty"] else "")
 
 
 def _number(value: float | str) -> str:

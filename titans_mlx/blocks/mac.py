@@ -86,6 +86,7 @@ class MACBlock(nn.Module):
         for piece, queries, *streams in zip(*pieces, strict=True):
             o, state = self._segment(piece, queries, tuple(streams), prefix, state, observe)
             outputs.append(o)
+        state = state._replace(segment=state.segment.on_its_own())
         o = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
         return self.mlp(x + self.o_proj(o)), state
 

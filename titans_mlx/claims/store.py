@@ -72,10 +72,9 @@ def _completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with the fields that configurations have gained since: their defaults are what went before."""
     if "architecture" not in settings:
         return settings
-    stored = settings["architecture"]
-    whole = _as_stored(TitansConfig.from_dict(stored).to_dict())
-    memory = {**whole["memory"], **stored.get("memory", {})}
-    return settings | {"architecture": {**whole, **stored, "memory": memory}}
+    stored, plain = settings["architecture"], _as_stored(TitansConfig().to_dict())
+    memory = {**plain["memory"], **stored.get("memory", {})}
+    return settings | {"architecture": {**plain, **stored, "memory": memory}}
 
 
 def stored_rows(folder: Path, claim: Claim) -> list[Row]:

@@ -39,12 +39,13 @@ def judge(rows: list[Row]) -> Verdict:
     table = {(r["setting"], r["model"], r["distance"]): r for r in summarise(rows)}
     if not table:
         return Verdict("not run", "no stored full run", "")
-    held, figures = [], []
+    held, figures, missing = [], [], []
     for setting in SETTINGS:
         for model in MODELS:
             near, middle, far = (table.get((setting, model, distance)) for distance in (NEAR, MIDDLE, FAR))
             if near is None or middle is None or far is None:
-                return Verdict("unfinished", f"{model}, {setting} filler words: not run yet", "")
+                missing.append(f"{model}, {setting}")
+                continue
             growth = far["peak_megabytes"] / middle["peak_megabytes"]
             held.append(far["accuracy"] >= GOOD and growth <= GROWTH)
             figures.append(
@@ -52,6 +53,8 @@ def judge(rows: list[Row]) -> Verdict:
                 f"{far['seconds_per_sequence']:.0f} s and {far['peak_megabytes']:.0f} MB a sequence"
             )
     size = max(row["parameters"] for row in table.values()) / 1e6
+    if missing:
+        return Verdict("unfinished", f"{'; '.join(figures)} (not run yet: {', '.join(missing)})", "")
     status = "reproduced" if all(held) else "reproduced in part" if any(held) else "not reproduced"
     return Verdict(status, "; ".join(figures), f"{size:.2f}M parameters, {FAR:,} tokens, one pair, one seed")
 
@@ -60,8 +63,9 @@ PROTOCOL = """
 One key-value pair at the start, filler, then the key. The models and their training are those of the claim on recall
 over distance (one block of width 64, 800 steps at 64 to 1,024 tokens, 8 to 32 pairs, the same grid chosen on
 validation sequences), with a seed of its own. 32 sequences read side by side, 1,024 tokens at a time; asked at 8,192
-tokens, and, in a second reading of other filler, at 65,536, 524,288 and 2,097,152. Two settings: 30 and 1,000 filler
-words. One training per model and setting: the interval is over sequences, and says nothing about other trainings.
+tokens, and, in a second reading of the same sequences, at 65,536, 524,288 and 2,097,152. Two settings: 30 and 1,000
+filler words. One training per model and setting: the interval is over sequences, and says nothing about other
+trainings.
 """
 
 CLAIM = Claim(

@@ -43,6 +43,10 @@ class Write(NamedTuple):
     inputs: mx.array
 
 
+def _fast(state: MemoryState) -> Fast:
+    return Fast(*(None if field is None else tuple(field) for field in (state.weights, state.momentum, state.anchor)))
+
+
 def chunked(
     config: MemoryConfig,
     state: MemoryState,
@@ -57,7 +61,7 @@ def chunked(
     A call that begins in mid-chunk finishes that chunk with its anchor before it takes a new one.
     """
     length, size, phase = q.shape[2], config.chunk_size, state.position % config.chunk_size
-    fast = Fast(state.weights, state.momentum, state.anchor)
+    fast = _fast(state)
     head = min(length, (size - phase) % size)
     body = (length - head) // size * size
     spans = [(0, head, 1), (head, head + body, body // size), (head + body, length, 1)]
@@ -94,7 +98,7 @@ def chunked_slots(
     columns = [split(_gather(x, source, real), count, axis=2) for x in (q, k, v)]
     moved = Gates(*[None if g is None else _gather(g.swapaxes(2, 3), source, real).swapaxes(2, 3) for g in gates])
     chunks = coefficients(moved.grid(count), real.reshape(-1, 1, 1, count, size)).chunks()
-    fast = Fast(state.weights, state.momentum, state.anchor)
+    fast = _fast(state)
     reads = []
     for chunk, (chunk_q, chunk_k, chunk_v, co) in enumerate(zip(*columns, chunks, strict=True)):
         due = real[:, chunk * size : (chunk + 1) * size].any(-1) & (begins | (chunk > 0))

@@ -113,12 +113,20 @@ class NeuralMemory(nn.Module):
         config, heads, width = self.config, self.num_heads, self.dim // self.num_heads
         shapes = [(heads, d_out, d_in) for d_in, d_out in structure.widths(config, width)]
         if config.depth == 1:
-            self.initial_weights = [mx.zeros(shape) for shape in shapes]
+            weights = [mx.zeros(shape) for shape in shapes]
         else:
-            self.initial_weights = [mx.random.normal(shape) * shape[-1] ** -0.5 for shape in shapes]
+            weights = [mx.random.normal(shape) * shape[-1] ** -0.5 for shape in shapes]
+        # Not as a list: MLX cannot freeze arrays in one.
+        for index, weight in enumerate(weights, 1):
+            self[f"initial_weights_{index}"] = weight
         if config.norm:
             self.norm_gain = mx.ones((heads, 1, width))
             self.norm_bias = mx.zeros((heads, 1, width))
+
+    @property
+    def initial_weights(self) -> tuple[mx.array, ...]:
+        """``W_0`` of each memory layer, (H, d_out, d_in), learned."""
+        return tuple(self[f"initial_weights_{index}"] for index in range(1, self.config.depth + 1))
 
     def init_state(self, batch_size: int, persistent: mx.array | None = None) -> MemoryState:
         """The state at birth: ``W = A = W_0``, ``S = 0``, position 0, zero tails, for ``batch_size`` rows.
