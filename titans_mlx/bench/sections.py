@@ -222,19 +222,22 @@ def recompute(device: str, repeats: int) -> Iterator[Row]:
 
 def crossing(device: str, repeats: int) -> Iterator[Row]:
     """From what length on a memory reads a prompt faster than full attention, and where their flops cross."""
-    lengths = (512, 1024, 2048, 4096, 8192, 16_384)
-    full = ours.model(config("transformer"))
+    lengths = (1024, 2048, 4096, 8192, 16_384)
+    models = {name: ours.model(config(name)) for name in ("transformer", *VARIANTS)}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    for length in lengths:
+        timings = by_turns({name: ours.prefill(made, 1, length, 1024) for name, made in models.items()}, repeats)
+        for name, timing in timings.items():
+            seconds[name].append(timing.median)
     for variant in VARIANTS:
-        made = ours.model(config(variant))
-        faster = []
-        for length in lengths:
-            works = {name: ours.prefill(m, 1, length, 1024) for name, m in (("memory", made), ("full", full))}
-            timings = by_turns(works, repeats)
-            faster.append(timings["full"].median / timings["memory"].median)
-        row: Row = {"measure": f"prompt length at which {variant} is as fast as full attention"}
+        faster = [full / ours for full, ours in zip(seconds["transformer"], seconds[variant], strict=True)]
         found = crossing_length(lengths, faster)
-        row |= {"tokens": "beyond 16,384"} if found is None else {"tokens": found}
-        yield row | {"tokens_by_flops": flops_crossing(config(variant)), "times_faster_at_16384": faster[-1]}
+        yield {
+            "measure": f"prompt length at which {variant} is as fast as full attention",
+            "tokens": f"beyond {lengths[-1]:,}" if found is None else found,
+            "tokens_by_flops": flops_crossing(config(variant)),
+            "times_faster_at_16384": faster[-1],
+        }
 
 
 def crossing_length(lengths: Sequence[int], faster: Sequence[float]) -> float | None:
