@@ -24,6 +24,10 @@ def loss(model: Titans, tokens: mx.array) -> mx.array:
     return nn.losses.cross_entropy(model(tokens[:, :-1]), tokens[:, 1:], reduction="mean")
 
 
+def square(memory: NeuralMemory, x: mx.array) -> mx.array:
+    return memory.mix(x)[0].square().mean()
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_outputs_and_gradients_are_the_same(name: str) -> None:
     kept, again = twins(name, 3)
@@ -66,11 +70,11 @@ def test_the_peak_falls(compiled: bool) -> None:
         mx.random.seed(0)
         memory, x = NeuralMemory(32, 2, config), mx.random.normal((1, 2048, 32))
 
-        def square(parameters: dict, x: mx.array) -> mx.array:
+        def of_parameters(parameters: dict, x: mx.array) -> mx.array:
             memory.update(parameters)
-            return memory.mix(x)[0].square().mean()
+            return square(memory, x)
 
-        gradient, parameters = mx.grad(square), memory.parameters()
+        gradient, parameters = mx.grad(of_parameters), memory.parameters()
         if compiled:
             gradient = mx.compile(gradient)
         mx.eval(gradient(parameters, x))
@@ -92,7 +96,6 @@ def test_quantised_and_frozen_layers_take_part() -> None:
     for memory in (kept, again):
         nn.quantize(memory, class_predicate=lambda name, _: name == "k_proj")
         memory.freeze(keys=["initial_weights_1"], recurse=False)
-        loss = lambda memory, x: memory.mix(x)[0].square().mean()  # noqa: E731
-        slopes.append((nn.value_and_grad(memory, loss)(memory, x)[1], mx.grad(loss, argnums=1)(memory, x)))
+        slopes.append((nn.value_and_grad(memory, square)(memory, x)[1], mx.grad(square, argnums=1)(memory, x)))
     assert "initial_weights_1" not in slopes[1][0]
     assert tree_distance(*slopes) <= 1e-6

@@ -1,4 +1,4 @@
-"""NeuralMemory: projections, convolutions, gates and read-out around the memory."""
+"""NeuralMemory: projections, convolutions and gates around the memory, writing and reading."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from titans_mlx.memory import structure
 from titans_mlx.memory.chunked import chunked, chunked_slots
 from titans_mlx.memory.learner import Gates, make_gates, mask_gates
 from titans_mlx.memory.online import online
+from titans_mlx.memory.readout import ReadOut
 from titans_mlx.memory.retention import birth_logits
 from titans_mlx.memory.state import MemoryState, check_state, positions, where_rows
 from titans_mlx.memory.structure import Norm
 
 NORMALISE_EPS = 1e-6
-READ_NORM_EPS = 1e-5
 
 
 class Inputs(NamedTuple):
@@ -38,22 +38,6 @@ class Inputs(NamedTuple):
 Observer = Callable[["NeuralMemory", MemoryState, Inputs], None]
 """Called by every write of a memory with the memory, its state before, and what it absorbs: for losses on the gates
 and for pictures of a memory at work."""
-
-
-class ReadOut(nn.Module):
-    """Per-head RMS norm with a learned gain, gated by a linear layer (SiLU), then the output projection."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.gain = mx.ones((num_heads, dim // num_heads))
-        self.gate_proj = nn.Linear(dim, dim, bias=False)
-        self.o_proj = nn.Linear(dim, dim, bias=False)
-
-    def __call__(self, x: mx.array, reads: mx.array) -> mx.array:
-        """x and reads (B, T, dim) -> (B, T, dim)."""
-        heads = reads.reshape(*reads.shape[:-1], *self.gain.shape)
-        heads = mx.fast.rms_norm(heads, None, READ_NORM_EPS) * self.gain
-        return self.o_proj(heads.reshape(reads.shape).astype(x.dtype) * silu(self.gate_proj(x)))
 
 
 class NeuralMemory(nn.Module):
