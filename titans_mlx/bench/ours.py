@@ -123,7 +123,7 @@ def training_step(made: Titans, batch: int, length: int) -> Work:
 
 def prefill(made: Titans, batch: int, length: int, piece: int = 4096) -> Work:
     """A prompt read into a fresh cache, piece by piece, up to the logits of its last token."""
-    tokens = mx.random.randint(0, made.config.vocab_size, (batch, length))
+    tokens = np.random.default_rng(0).integers(0, made.config.vocab_size, (batch, length), dtype=np.uint16)
     return lambda: mx.eval(made.read(tokens, made.make_cache(), piece))
 
 
