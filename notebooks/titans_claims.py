@@ -212,9 +212,14 @@ def _():
 def _(results):
     longest = recall_distance.summarise(stored_rows(results, two_million.CLAIM))
     mo.stop(not longest, mo.callout(mo.md("No results are stored yet."), kind="warn"))
+    size = {"width": 300, "height": 240}
+    panels = [
+        plots.recall_chart(longest, name, "paper", title=f"{name.capitalize()} filler words", **size)
+        for name in dict.fromkeys(row["setting"] for row in longest)
+    ]
     mo.vstack(
         [
-            plots.recall_picture(longest),
+            mo.hstack(panels, justify="start", gap=1, wrap=True),
             mo.accordion({"The numbers": mo.ui.table(table_lines(longest), selection=None, show_download=False)}),
             mo.md(f"""
             **How to read this.** One needle at the start, asked for at four distances in 32 sequences; one training
