@@ -75,7 +75,8 @@ def test_memory_of_a_stream_is_constant(name: str) -> None:
     model = small(name)
     once, four = (uniform(1, length) for length in (LENGTH, 4 * LENGTH))
     mx.eval(once, four)
-    assert peak(lambda: stream(model, four)) <= 1.1 * peak(lambda: stream(model, once))
+    # As many pieces on both sides: how far execution lags within a piece is chance, and the most of more is more.
+    assert peak(lambda: stream(model, four)) <= 1.1 * peak(lambda: stream(model, once), repeats=12)
 
 
 @each
