@@ -13,8 +13,8 @@ def recomputed(module: nn.Module, function: Callable[..., Any], *trees: Any) -> 
     """``function(*trees)``, which may use the parameters of ``module``; trees are float arrays in any nesting.
 
     Every other array that ``function`` uses is a constant to the gradient. It must draw nothing at random: the second
-    pass would draw again. Unlike in ``mx.checkpoint``, the second
-    forward pass waits for the gradient that comes in: in a chain of calls, one at a time holds its inner values.
+    pass would draw again. Unlike in ``mx.checkpoint``, that pass waits for the gradient that comes in: in a chain of
+    calls, one at a time holds its inner values.
     """
     layout, arrays = take((module.trainable_parameters(), trees))
     result: list[Any] = []

@@ -110,7 +110,7 @@ def test_fast_weights_stay_bounded_on_one_repeated_token(name):
         largest = mx.stack([mx.abs(w).max((1, 2, 3)) for w in state.weights]).max(0)
         sizes.append(largest.mean().item())
         assert largest.max().item() < 10
-    assert sizes[1] < 1.2 * sizes[0] + 1.0
+    assert sizes[1] < 1.5 * sizes[0]
 
 
 @pytest.mark.parametrize("name", ["online", "anchored"])

@@ -182,7 +182,7 @@ def peak(device: str, repeats: int) -> Iterator[Row]:
 def graph(device: str, repeats: int) -> Iterator[Row]:
     """Primitives per token, about the kernels a GPU launches, where it has no fused kernel for several.
 
-    Forward and decoding as they are called, the gradient compiled as the trainer compiles it.
+    Forward and decoding with chunks compiled as on a GPU, the gradient compiled as the trainer compiles it.
     """
     for variant in VARIANTS:
         counts = ours.graphs(ours.model(config(variant)), 1024)
@@ -233,7 +233,7 @@ def crossing(device: str, repeats: int) -> Iterator[Row]:
         for name, timing in timings.items():
             seconds[name].append(timing.median)
     for variant in VARIANTS:
-        faster = [full / ours for full, ours in zip(seconds["transformer"], seconds[variant], strict=True)]
+        faster = [full / own for full, own in zip(seconds["transformer"], seconds[variant], strict=True)]
         found = crossing_length(lengths, faster)
         yield {
             "measure": f"prompt length at which {variant} is as fast as full attention",

@@ -59,12 +59,16 @@ def measured(stored: dict[str, Any]) -> str:
             ratio, asked = (_number(row[name]) if name in row else "" for name in ("ratio", "to_reach"))
             lines.append(f"| {row['measure']} | {figures} | {ratio} | {asked} |")
     origins = {
-        (o["processor"], o["cores"], o["device"], o["threads"], _commit(o), o["started"][:10])
+        f"{o['processor']}, {o['cores']} cores, {o['device']}, BLAS threads {o['threads']}; "
+        f"{_versions(o['peer'])}; commit {_commit(o)}, {o['started'][:10]}."
         for o in (section["provenance"] for section in stored.values())
     }
-    for processor, cores, device, threads, commit, day in sorted(origins):
-        lines.append(f"\n{processor}, {cores} cores, {device}, BLAS threads {threads}; commit {commit}, {day}.")
+    lines += [f"\n{origin}" for origin in sorted(origins)]
     return "\n".join(lines)
+
+
+def _versions(peer: dict[str, str] | None) -> str:
+    return "no peer" if peer is None else " and ".join(f"{name} {number}" for name, number in peer.items())
 
 
 def _commit(origin: dict[str, Any]) -> str:
