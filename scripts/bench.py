@@ -4,9 +4,9 @@
     python scripts/bench.py run all
     python scripts/bench.py report            # write the stored figures into notebooks/SPEED.md
 
-Reads and logits are checked against their definition before they are timed, gradients by the tests; what is compared
-is run by turns; times are medians. Each section is stored when it ends, with its provenance, and replaces what was
-stored of it before.
+A memory's reads and their gradient, and a model's logits, are checked against their definition before they are timed;
+what is compared is run by turns; times are medians. Each section is stored when it ends, with its provenance, and
+replaces what was stored of it before.
 """
 
 import argparse

@@ -33,9 +33,10 @@ def test_products_are_counted() -> None:
         _ = x @ y
         mx.addmm(mx.ones((2, 3, 5)), x, y)
         mx.fast.scaled_dot_product_attention(mx.ones((1, 2, 3, 4)), *[mx.ones((1, 2, 6, 4))] * 2, scale=1.0)
-    assert [product.flops for product in found] == [2 * 2 * 3 * 4 * 5] * 2 + [2 * 2 * 3 * 6 * 8]
+    assert [product.flops for product in found] == [2 * 2 * 3 * 4 * 5] * 2 + [2 * 2 * 3 * 6 * 4] * 2
+    assert [product.right for product in found[2:]] == [(1, 2, 4, 6), (1, 2, 6, 4)]
     _ = x @ y
-    assert len(found) == 3
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("fields", [{}, {"momentum": "none"}, {"depth": 1}, {"depth": 3, "expansion": 2}], ids=str)

@@ -80,7 +80,7 @@ class Titans(nn.Module):
         self,
         tokens: mx.array | np.ndarray,
         cache: Cache,
-        piece: int = 2048,
+        piece: int = 1024,
         progress: Callable[[int], None] | None = None,
     ) -> mx.array:
         """Take a long sequence into the cache, piece by piece: neither graph nor memory grows with its length.

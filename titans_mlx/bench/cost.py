@@ -6,6 +6,7 @@ are taken as whole chunks, segments and windows, where every piece is full.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import Any, NamedTuple
 
 import mlx.core as mx
@@ -101,7 +102,7 @@ def decode_bytes(config: TitansConfig, parameters: int, length: int) -> float:
 
 
 class Product(NamedTuple):
-    """A matrix product or an attention that was asked for: its flops, and the shapes of its two inputs."""
+    """A matrix product that was asked for: its flops, and the shapes of its two inputs."""
 
     flops: float
     left: tuple[int, ...]
@@ -110,7 +111,7 @@ class Product(NamedTuple):
 
 @contextmanager
 def counted() -> Iterator[list[Product]]:
-    """A list that fills with every matrix product and attention that is asked for within."""
+    """A list that fills with every matrix product that is asked for within, and the two of every attention."""
     found: list[Product] = []
     product, added, attended = mx.array.__matmul__, mx.addmm, mx.fast.scaled_dot_product_attention
 
@@ -119,8 +120,10 @@ def counted() -> Iterator[list[Product]]:
         return result
 
     def attend(q: mx.array, k: mx.array, v: mx.array, **options: Any) -> mx.array:
-        flops = 2.0 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * (k.shape[3] + v.shape[3])
-        found.append(Product(flops, q.shape, k.shape))
+        scores = (*q.shape[:3], k.shape[2])
+        flops = 2.0 * prod(scores)
+        found.append(Product(flops * q.shape[3], q.shape, (*k.shape[:2], k.shape[3], k.shape[2])))
+        found.append(Product(flops * v.shape[3], scores, v.shape))
         return attended(q, k, v, **options)
 
     mx.array.__matmul__ = lambda a, b: count(a, b, product(a, b))

@@ -25,19 +25,27 @@ TOLERANCE = 1e-4
 
 
 def memory(config: MemoryConfig, seed: int = 0) -> NeuralMemory:
-    """A memory of the benchmark's width, equal to its definition over two chunks and a ragged one.
+    """A memory of the benchmark's width, equal to its definition over two chunks and a ragged one, gradient included.
 
     Raises:
-        ValueError: if it is not equal within 1e-4, relative to the largest read.
+        ValueError: if it is not equal within 1e-4, relative to the largest read or gradient.
     """
     mx.random.seed(seed)
     layer = NeuralMemory(DIM, HEADS, config=config)
     x = mx.random.normal((1, 2 * config.chunk_size + 3, DIM))
-    born = layer.init_state(1)
-    inputs, _ = layer.project(x, born.tails)
-    expected, _ = recurrent(config, born, inputs.q, inputs.k, inputs.v, inputs.gates, layer.norm)
-    expected = expected.swapaxes(1, 2).reshape(x.shape)
-    _require_equal("reads of the fast form", layer.absorb(x)[0], expected)
+
+    def defined(x: mx.array) -> mx.array:
+        born = layer.init_state(1)
+        inputs, _ = layer.project(x, born.tails)
+        reads, _ = recurrent(config, born, inputs.q, inputs.k, inputs.v, inputs.gates, layer.norm)
+        return reads.swapaxes(1, 2).reshape(x.shape)
+
+    def fast(x: mx.array) -> mx.array:
+        return layer.absorb(x)[0]
+
+    _require_equal("reads of the fast form", fast(x), defined(x))
+    found, expected = (mx.grad(lambda x, reads=reads: reads(x).square().sum())(x) for reads in (fast, defined))
+    _require_equal("gradients of the fast form", found, expected)
     return layer
 
 
@@ -75,16 +83,35 @@ def forward(layer: NeuralMemory, x: np.ndarray) -> Work:
 
 def forward_backward(layer: NeuralMemory, x: np.ndarray) -> Work:
     """The mean square of the reads of x, with its gradient for x and every parameter; compiled, as in training."""
-    gradient, parameters, given = mx.compile(_gradient(layer)), layer.trainable_parameters(), mx.array(x)
+    return _compiled_gradient(layer, lambda x: layer(x)[0], x)
+
+
+def around(layer: NeuralMemory, x: np.ndarray) -> Work:
+    """As :func:`forward_backward`, the sum of all that the memory absorbs in the place of its reads."""
+    tails = layer.init_state(len(x)).tails
+
+    def out(x: mx.array) -> mx.array:
+        inputs, _ = layer.project(x, tails)
+        gates = sum(gate.sum(2)[..., None] for gate in inputs.gates if gate is not None)
+        reads = inputs.q + inputs.k + inputs.v + gates
+        return layer.readout(x, reads.swapaxes(1, 2).reshape(x.shape))
+
+    return _compiled_gradient(layer, out, x)
+
+
+def _compiled_gradient(layer: NeuralMemory, out: Callable[[mx.array], mx.array], x: np.ndarray) -> Work:
+    gradient, parameters, given = mx.compile(_gradient(layer, out)), layer.trainable_parameters(), mx.array(x)
     return lambda: mx.eval(gradient(parameters, given))
 
 
-def _gradient(layer: NeuralMemory) -> Callable[[dict, mx.array], tuple[mx.array, tuple[dict, mx.array]]]:
+def _gradient(
+    layer: NeuralMemory, out: Callable[[mx.array], mx.array]
+) -> Callable[[dict, mx.array], tuple[mx.array, tuple[dict, mx.array]]]:
     def loss(parameters: dict, x: mx.array) -> mx.array:
         own = layer.parameters()
         layer.update(parameters)
         try:
-            return layer(x)[0].square().mean()
+            return out(x).square().mean()
         finally:
             layer.update(own)
 
@@ -93,9 +120,10 @@ def _gradient(layer: NeuralMemory) -> Callable[[dict, mx.array], tuple[mx.array,
 
 def gradient_error(first: NeuralMemory, second: NeuralMemory, x: np.ndarray) -> float:
     """Largest difference of two memories' gradients, each relative to its own largest entry."""
-    both = [
-        dict(tree_flatten(_gradient(layer)(layer.trainable_parameters(), mx.array(x))[1])) for layer in (first, second)
-    ]
+    both = []
+    for layer in (first, second):
+        gradient = _gradient(layer, lambda x, layer=layer: layer(x)[0])
+        both.append(dict(tree_flatten(gradient(layer.trainable_parameters(), mx.array(x))[1])))
     return max((mx.abs(both[1][name] - g).max() / mx.abs(g).max()).item() for name, g in both[0].items())
 
 
@@ -121,7 +149,7 @@ def training_step(made: Titans, batch: int, length: int) -> Work:
     return lambda: mx.eval(advance(tokens), state)
 
 
-def prefill(made: Titans, batch: int, length: int, piece: int = 4096) -> Work:
+def prefill(made: Titans, batch: int, length: int, piece: int = 1024) -> Work:
     """A prompt read into a fresh cache, piece by piece, up to the logits of its last token."""
     tokens = np.random.default_rng(0).integers(0, made.config.vocab_size, (batch, length), dtype=np.uint16)
     return lambda: mx.eval(made.read(tokens, made.make_cache(), piece))
@@ -165,13 +193,13 @@ def graphs(made: Titans, length: int) -> dict[str, tuple[Counter[str], int]]:
         }
 
 
-def products_alone(layer: NeuralMemory, x: np.ndarray, backward: bool = False) -> Work:
-    """Every matrix product of a forward pass over x (B, T, dim), at its shape, and nothing else.
+def products_alone(made: nn.Module, x: np.ndarray, backward: bool = False) -> Work:
+    """Every matrix product of a forward pass of a memory or model over x, at its shape, and nothing else.
 
     ``backward``: and the two products that each one's gradient needs.
     """
     with counted() as found:
-        layer(mx.array(x))
+        made(mx.array(x))
     pairs = [(product.left, product.right) for product in found]
     if backward:
         for left, right in pairs[:]:

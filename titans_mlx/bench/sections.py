@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
 from titans_mlx.bench import by_turns, cost, ours, peak_megabytes, peers
 from titans_mlx.bench.measure import Work
@@ -69,11 +70,13 @@ def memory(device: str, repeats: int) -> Iterator[Row]:
         measure = f"{what}, T {length}, chunk {chunk} against ({peer_chunk}, {peer_batch})"
         yield compared(measure, works, repeats, x.shape[0] * length, reach)
     x = ours.features(2, 1024)
-    works = {
-        "matrix": ours.forward_backward(ours.memory(recipes.titans_matrix()), x),
-        "deep": ours.forward_backward(ours.memory(recipes.titans(chunk_size=64)), x),
-    }
-    yield compared("forward_backward, online matrix against depth 2", works, repeats, 2 * 1024, 3.0)
+    for chunk in (64, 16):
+        works = {
+            "matrix": ours.forward_backward(ours.memory(recipes.titans_matrix()), x),
+            "deep": ours.forward_backward(ours.memory(recipes.titans(chunk_size=chunk)), x),
+        }
+        measure = f"forward_backward, online matrix against depth 2 with chunk {chunk}"
+        yield compared(measure, works, repeats, 2 * 1024, 3.0)
 
 
 def config(variant: str) -> TitansConfig:
@@ -124,22 +127,26 @@ def scaling(device: str, repeats: int) -> Iterator[Row]:
         }
 
 
+NEAR, FAR = 1000, 1_000_040
+"""Positions at the same place of a segment of 64: MAC's state grows until its segment ends."""
+
+
 def decode(device: str, repeats: int) -> Iterator[Row]:
     """Milliseconds a token far into a stream, over those near its start."""
     for variant in VARIANTS:
         made = ours.model(config(variant))
         works, sizes = {}, {}
-        for position in (1000, 1_000_000):
+        for position in (NEAR, FAR):
             works[str(position)], sizes[position] = ours.decode(made, position)
         near, far = by_turns(works, repeats).values()
         yield {
-            "measure": f"decode at 1,000,000 over 1,000, {variant}",
+            "measure": f"decode at {FAR:,} over {NEAR:,}, {variant}",
             "near_ms": 1e3 * near.median / 64,
             "far_ms": 1e3 * far.median / 64,
             "ratio": far.median / near.median,
             "to_reach": 1.05,
-            "bytes": sizes[1_000_000],
-            "bytes_ratio": sizes[1_000_000] / sizes[1000],
+            "bytes": sizes[FAR],
+            "bytes_ratio": sizes[FAR] / sizes[NEAR],
         }
 
 
@@ -193,16 +200,25 @@ def graph(device: str, repeats: int) -> Iterator[Row]:
 
 
 def profile(device: str, repeats: int) -> Iterator[Row]:
-    """Where the deep memory's time goes. The products' own time is the limit; they are part of all else."""
+    """Where the time goes. The products' own time is the limit; they are part of all else."""
     for chunk in (64, 16):
         x, layer = ours.features(2, 1024), ours.memory(recipes.titans(chunk_size=chunk))
         forward = {"whole": ours.forward(layer, x), "products": ours.products_alone(layer, x)}
         forward |= {"activations": ours.activations_alone(layer, x), **ours.parts(layer, x)}
         both = {"whole": ours.forward_backward(layer, x), "products": ours.products_alone(layer, x, backward=True)}
-        for what, works in (("forward", forward), ("forward_backward", both)):
-            timings = by_turns(works, repeats)
-            parts = {f"{name}_ms": 1e3 * timing.median for name, timing in timings.items()}
-            yield {"measure": f"profile of {what}, T 1024, chunk {chunk}", **parts}
+        yield _profiled(f"forward, T 1024, chunk {chunk}", forward, repeats)
+        yield _profiled(f"forward_backward, T 1024, chunk {chunk}", both, repeats)
+    layer = ours.memory(recipes.titans_matrix())
+    both = {"whole": ours.forward_backward(layer, x), "products": ours.products_alone(layer, x, backward=True)}
+    yield _profiled("forward_backward, T 1024, online matrix", both | {"around": ours.around(layer, x)}, repeats)
+    model, tokens = ours.model(config("mac")), np.zeros((1, 1024), dtype=np.int32)
+    both = {"whole": ours.training_step(model, 1, 1024), "products": ours.products_alone(model, tokens, backward=True)}
+    yield _profiled("training step, mac, 2 layers, T 1024", both, repeats)
+
+
+def _profiled(what: str, works: dict[str, Work], repeats: int) -> Row:
+    parts = {f"{name}_ms": 1e3 * timing.median for name, timing in by_turns(works, repeats).items()}
+    return {"measure": f"profile of {what}", **parts}
 
 
 def recompute(device: str, repeats: int) -> Iterator[Row]:
