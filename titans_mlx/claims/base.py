@@ -56,6 +56,7 @@ class Claim:
         jobs: the independent pieces of a profile.
         run_job: does one piece and gives its rows of the tidy table.
         judge: the rule as a function of the table.
+        evidence: the claim whose stored results are judged here as well, of the same jobs; its own if left out.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Claim:
     jobs: Callable[[Profile], list[Job]]
     run_job: Callable[[Job, Progress | None], list[Row]]
     judge: Callable[[list[Row]], Verdict]
+    evidence: str = ""
 
     def run(self, profile: Profile, progress: Progress | None = None) -> list[Row]:
         """Every job of a profile in turn, here and now; the tidy table.

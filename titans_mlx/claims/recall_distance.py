@@ -11,7 +11,7 @@ import numpy as np
 from titans_mlx.claims.base import Claim, Row, Verdict
 from titans_mlx.claims.recall_jobs import DISTANCES, FAR, FULL, SEEDS, SLIDING, TITANS, WINDOW, jobs
 from titans_mlx.claims.recall_runs import run_job
-from titans_mlx.claims.statistics import accuracy_interval
+from titans_mlx.claims.statistics import accuracy_interval, share
 from titans_mlx.tasks.recall import SETTINGS
 
 GOOD = 0.95
@@ -88,11 +88,6 @@ def complete(table: dict[tuple[Any, ...], Row], setting: str, model: str) -> boo
     asked = [d for d in DISTANCES if d > 4 * WINDOW] if model == SLIDING else [FAR]
     rows = [table.get((setting, model, "paper", distance)) for distance in asked]
     return all(row is not None and row["seeds"] >= len(SEEDS) for row in rows)
-
-
-def share(row: Row) -> str:
-    """An accuracy with its interval, in per cent."""
-    return f"{row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"
 
 
 PROTOCOL = """

@@ -79,6 +79,7 @@ def model_configs(vocab_size: int) -> dict[str, TitansConfig]:
         attention_conv_birth="shift",
         memory=recipes.titans_matrix(chunk_size=32, **BIRTH),
     )
+    born = {**BIRTH, "chunk_size": 32}
     changes: dict[str, dict[str, Any]] = {
         "LMM matrix": {},
         "LMM deep": {"memory": recipes.titans(expansion=2, **BIRTH)},
@@ -87,6 +88,11 @@ def model_configs(vocab_size: int) -> dict[str, TitansConfig]:
         "MAL": {"variant": "mal"},
         # Its fading is fixed per head: eight heads reach the published 1 - 2^-12.
         "RetNet": {"num_heads": 8, "memory": recipes.retnet(8, chunk_size=32, conv_birth="shift")},
+        "Linear attention": {"memory": recipes.linear_attention(chunk_size=32, conv_birth="shift")},
+        "DeltaNet": {"memory": recipes.deltanet(**born)},
+        "Gated DeltaNet": {"memory": recipes.gated_deltanet(**born)},
+        "TTT linear": {"memory": recipes.ttt(**born)},
+        "TTT MLP": {"memory": recipes.ttt(depth=2, expansion=2, **born)},
         SLIDING: {"variant": "sliding_window"},
         FULL[0]: {"variant": "transformer"},
         FULL[1]: {"variant": "transformer", "rope_base": None},

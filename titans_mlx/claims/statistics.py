@@ -1,5 +1,7 @@
 """Intervals that respect how samples hang together: answers in one sequence, sequences of one trained model."""
 
+from typing import Any
+
 import numpy as np
 
 RESAMPLES = 1000
@@ -38,3 +40,8 @@ def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, 
         half = T_QUANTILES[models - 2] * spread / np.sqrt(models)
         low, high = min(low, centre - half), max(high, centre + half)
     return float(max(low, 0.0)), float(min(high, 1.0))
+
+
+def share(row: dict[str, Any]) -> str:
+    """An accuracy with its interval, in per cent."""
+    return f"{row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"

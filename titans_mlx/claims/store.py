@@ -13,7 +13,12 @@ from titans_mlx.training.provenance import provenance
 
 def result_path(folder: Path, claim: Claim, job: Job) -> Path:
     """Where a job's result is kept."""
-    return folder / claim.id / f"{job.id}.json"
+    return results_folder(folder, claim) / f"{job.id}.json"
+
+
+def results_folder(folder: Path, claim: Claim) -> Path:
+    """Where a claim's results are kept."""
+    return folder / (claim.evidence or claim.id)
 
 
 def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | None = None) -> list[Row]:
@@ -54,7 +59,7 @@ def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
     """
     jobs = [job for profile in get_args(Profile) for job in claim.jobs(profile)]
     settings = {job.id: _as_stored(job.settings) for job in jobs}
-    paths = sorted(path for path in (folder / claim.id).glob("*.json") if path.stem in settings)
+    paths = sorted(path for path in results_folder(folder, claim).glob("*.json") if path.stem in settings)
     results = [(settings[path.stem], _read(path)) for path in paths]
     return [result for wanted, result in results if _completed(result["settings"]) == wanted]
 

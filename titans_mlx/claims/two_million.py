@@ -3,9 +3,10 @@
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.recall_distance import GOOD, share, summarise
+from titans_mlx.claims.recall_distance import GOOD, summarise
 from titans_mlx.claims.recall_jobs import GRID, make_job
 from titans_mlx.claims.recall_runs import run_job
+from titans_mlx.claims.statistics import share
 from titans_mlx.tasks.recall import SETTINGS
 
 MODELS = ("LMM matrix", "MAG")

@@ -47,6 +47,9 @@ class NeuralMemory(nn.Module):
     ``S_t = eta_t S_{t-1} - theta_t grad l(M; x_t)``, ``M_t = (1 - alpha_t) M_{t-1} + S_t`` (eq. 12-14), and reads its
     query from ``M_t`` (eq. 15). Causal, independent between rows, and the same however a sequence is cut into calls.
 
+    ``change_gates``, an attribute, is a function of the gates, applied before they are used: for experiments that scale
+    or close them. None by default; in no checkpoint and in no configuration.
+
     Args:
         dim: width of inputs and outputs, a multiple of ``num_heads``.
         num_heads: independent memories side by side, each ``dim / num_heads`` wide.
@@ -56,6 +59,8 @@ class NeuralMemory(nn.Module):
     Raises:
         ValueError: if ``num_heads`` does not divide ``dim``, or a field has a value that is not allowed.
     """
+
+    change_gates: Callable[[Gates], Gates] | None = None
 
     def __init__(
         self,
@@ -309,7 +314,8 @@ class NeuralMemory(nn.Module):
         if config.decay == "fixed":
             per_head = mx.array(birth_logits(config, self.num_heads))
             logits["decay"] = mx.broadcast_to(per_head[None, :, None, None], shape)
-        return make_gates(config, *[logits.get(name) for name in ("decay", "momentum", "step")], shape)
+        gates = make_gates(config, *[logits.get(name) for name in ("decay", "momentum", "step")], shape)
+        return gates if self.change_gates is None else self.change_gates(gates)
 
     @property
     def norm(self) -> Norm | None:

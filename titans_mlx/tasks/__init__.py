@@ -1,8 +1,11 @@
 """Data with a known answer: seeded, vectorised NumPy, each task with a worked example in its docstring."""
 
 from titans_mlx.tasks.batch import Batch, Seed, as_rng
+from titans_mlx.tasks.copying import CopyTask, InductionTask
 from titans_mlx.tasks.mqar import BASED_TEST, BASED_TRAIN, ZOOLOGY_FIGURE_2, MQARTask
+from titans_mlx.tasks.rebinding import RebindingTask
 from titans_mlx.tasks.recall import SETTINGS, Context, RecallTask
+from titans_mlx.tasks.tracking import TrackingTask
 
 __all__ = [
     "BASED_TEST",
@@ -11,8 +14,12 @@ __all__ = [
     "ZOOLOGY_FIGURE_2",
     "Batch",
     "Context",
+    "CopyTask",
+    "InductionTask",
     "MQARTask",
+    "RebindingTask",
     "RecallTask",
     "Seed",
+    "TrackingTask",
     "as_rng",
 ]

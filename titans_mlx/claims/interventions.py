@@ -1,0 +1,113 @@
+"""What can be changed of a trained model when it is tested: its gates, its chunk, its persistent tokens, its memory."""
+
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+
+from titans_mlx.blocks import LMMBlock, MACBlock, MAGBlock, MALBlock
+from titans_mlx.memory import MemoryState, NeuralMemory
+from titans_mlx.memory.learner import Gates
+from titans_mlx.model import Titans
+
+FACTORS = ("alpha", "eta", "theta")
+COUNTS = ("chunk_size", "reset_every")
+HIGHEST = 1 - 1e-6
+LEAST_LOG = -80.0
+
+
+def check_change(change: dict[str, Any]) -> None:
+    """Require a change as :func:`changed` and :func:`read` know it."""
+    for name, value in change.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name in FACTORS:
+            if not (number and value >= 0):
+                raise ValueError(f"{name} must be a factor >= 0, got {value!r}")
+        elif name in COUNTS:
+            if not (isinstance(value, int) and number and value >= 1):
+                raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        elif name != "persistent":
+            raise ValueError(f"change must be of {[*FACTORS, *COUNTS, 'persistent']}, got {name!r}")
+        elif value is not False:
+            raise ValueError(f"persistent must be False in a change, got {value!r}")
+
+
+def changed(model: Titans, change: dict[str, Any]) -> Titans:
+    """A model with the same weights and some of these changes; without any, the model itself.
+
+    Args:
+        model: trained; left as it is.
+        change: ``alpha``, ``eta``, ``theta``: factors on the gates, which stay in their ranges; ``chunk_size`` of the
+            memory; ``persistent``: False takes the persistent tokens away. ``reset_every`` is for :func:`read`.
+
+    Raises:
+        ValueError: if there is no such change.
+    """
+    check_change(change)
+    if not change.keys() - {"reset_every"}:
+        return model
+    config = model.config
+    if "chunk_size" in change:
+        config = config.replace(memory=config.memory.replace(chunk_size=change["chunk_size"]))
+    if "persistent" in change:
+        config = config.replace(num_persistent=0)
+    other = Titans(config)
+    known = {name for name, _ in tree_flatten(other.parameters())}
+    other.load_weights([(name, array) for name, array in tree_flatten(model.parameters()) if name in known])
+    factors = {name: change[name] for name in FACTORS if name in change}
+    if factors:
+        for memory in memories(other):
+            memory.change_gates = lambda gates, most=memory.config.max_step: scaled(gates, most, **factors)
+    return other
+
+
+def scaled(gates: Gates, max_step: float, alpha: float = 1.0, eta: float = 1.0, theta: float = 1.0) -> Gates:
+    """Gates times factors: alpha and eta stay below 1, theta at most ``max_step``."""
+    log_keep, log_momentum, step = gates
+    if log_keep is not None and alpha != 1:
+        log_keep = mx.log1p(-mx.minimum(-mx.expm1(log_keep) * alpha, HIGHEST))
+    if log_momentum is not None and eta != 1:
+        log_momentum = mx.log(mx.clip(mx.exp(log_momentum) * eta, mx.exp(LEAST_LOG), HIGHEST))
+    return Gates(log_keep, log_momentum, step if theta == 1 else mx.minimum(step * theta, max_step))
+
+
+def memories(model: Titans) -> list[NeuralMemory]:
+    """The memories of a model, block by block."""
+    return [found[0] for found in map(_memory, model.layers) if found is not None]
+
+
+def read(model: Titans, tokens: mx.array, reset_every: int | None = None) -> mx.array:
+    """The model's last hidden vectors (B, T, dim) over tokens (B, T), its memories born anew every so many tokens.
+
+    Attention keeps what it has seen, convolutions and positions go on.
+    """
+    if reset_every is None:
+        return model.hidden(tokens)
+    cache, outputs = model.make_cache(), []
+    for start in range(0, tokens.shape[1], reset_every):
+        if start:
+            cache = [_reborn(layer, state) for layer, state in zip(model.layers, cache, strict=True)]
+        outputs.append(model.hidden(tokens[:, start : start + reset_every], cache))
+    return mx.concatenate(outputs, axis=1)
+
+
+def _memory(layer: nn.Module) -> tuple[NeuralMemory, mx.array | None] | None:
+    """A block's memory, and the persistent tokens that it absorbs at birth."""
+    if isinstance(layer, MALBlock):
+        layer = layer.memory_layer
+    if isinstance(layer, LMMBlock | MAGBlock):
+        return layer.memory, layer.persistent
+    return (layer.memory, None) if isinstance(layer, MACBlock) else None
+
+
+def _reborn(layer: nn.Module, state: Any) -> Any:
+    """A block's state with the memory's weights, momentum and anchor at birth."""
+    found = _memory(layer)
+    if found is None:
+        return state
+    old = state if isinstance(state, MemoryState) else state.memory
+    born = found[0].init_state(old.batch_size, found[1])._replace(position=old.position, tails=old.tails)
+    if isinstance(state, MemoryState):
+        return born
+    return state._replace(memory=born, **({"before": born.weights} if isinstance(layer, MACBlock) else {}))

@@ -1,0 +1,282 @@
+"""Most claims are of one kind: models trained on mixed tasks, then tested on others, whole or changed.
+
+A job's settings say all of it as JSON values. A task is a dict of its fields and its ``kind``, a name of ``TASKS``;
+recall has a ``distance`` besides.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from titans_mlx._check import check_count
+from titans_mlx.claims.base import Job, Progress, Row, Verdict, part
+from titans_mlx.claims.interventions import changed, check_change, read
+from titans_mlx.claims.recall_runs import train_config, training_options
+from titans_mlx.claims.statistics import accuracy_interval
+from titans_mlx.claims.training import TRAIN, VALIDATE, recall_loss
+from titans_mlx.config import TitansConfig
+from titans_mlx.model import Titans
+from titans_mlx.tasks import Batch, CopyTask, InductionTask, MQARTask, RebindingTask, RecallTask, Seed, TrackingTask
+from titans_mlx.training import count_parameters, train
+
+TEST = 2
+"""First part of a test batch's seed; those of training and validation are others."""
+TEST_ROWS = 16
+"""Sequences read side by side in a test."""
+
+
+@dataclass(frozen=True)
+class FixedRecall:
+    """Recall at one distance, as the other tasks are: of one length."""
+
+    task: RecallTask
+    distance: int
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids."""
+        return self.task.vocab_size
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of a guess among all values."""
+        return self.task.chance
+
+    @property
+    def length(self) -> int:
+        """Tokens in a sequence."""
+        return self.task.length(self.distance)
+
+    def sample(self, batch: int, seed: Seed) -> Batch:
+        """Sequences of ``length`` tokens."""
+        return self.task.sample(batch, self.length, seed)
+
+
+def _recall(distance: int = 0, **fields: Any) -> FixedRecall:
+    return FixedRecall(RecallTask(**fields), distance)
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    "recall": _recall,
+    "mqar": MQARTask,
+    "rebinding": RebindingTask,
+    "copy": CopyTask,
+    "induction": InductionTask,
+    "tracking": TrackingTask,
+}
+
+
+def make_task(fields: dict[str, Any]) -> Any:
+    """The task that a dict describes: with ``vocab_size``, ``chance``, ``length`` and ``sample(batch, seed)``.
+
+    Raises:
+        ValueError: if its kind is unknown, or a field has a value that is not allowed.
+    """
+    rest = dict(fields)
+    kind = rest.pop("kind", None)
+    if kind not in TASKS:
+        raise ValueError(f"kind must be one of {list(TASKS)}, got {kind!r}")
+    return TASKS[kind](**rest)
+
+
+def lab_job(
+    model: str,
+    architecture: TitansConfig,
+    train: Sequence[dict[str, Any]],
+    tests: Sequence[dict[str, Any]],
+    *,
+    option: str = "paper",
+    label: str = "",
+    seeds: Sequence[int] = (0, 1, 2),
+    grid: Sequence[tuple[float, float]] = ((2e-3, 0.1), (4e-3, 0.1)),
+    steps: int = 400,
+    tokens_per_step: int = 2048,
+    sequences: int = 64,
+) -> Job:
+    """One model, its entry of the grid chosen once, trained and tested with each seed.
+
+    Args:
+        model: its name, for people.
+        architecture: the model.
+        train: tasks, one drawn per step.
+        tests: each a dict of ``task``, ``change`` (of the trained model, see ``interventions``; none if left out), and
+            whatever else is to stand in its row (``x``, ...).
+        option: what sets this training apart from others of the same model.
+        label: in front of the id.
+        seeds: of parameters and training batches.
+        grid: learning rate and weight decay; the entry best on validation sequences of the last training task is kept,
+            the earlier one if they are equal.
+        steps: of training.
+        tokens_per_step: as many sequences of the step's task as they hold.
+        sequences: of each test, the same for every model and seed.
+
+    Raises:
+        ValueError: if anything of this has a value that is not allowed.
+    """
+    for name, values in (("train", train), ("tests", tests), ("seeds", seeds), ("grid", grid)):
+        if not values:
+            raise ValueError(f"{name} must have at least one entry, got {values!r}")
+    for name, value in (("steps", steps), ("tokens_per_step", tokens_per_step), ("sequences", sequences)):
+        check_count(name, value)
+    for task in [*train, *[test["task"] for test in tests]]:
+        if make_task(task).vocab_size > architecture.vocab_size:
+            raise ValueError(f"vocab_size must hold the {make_task(task).vocab_size} ids of {task}")
+    for test in tests:
+        check_change(test.get("change", {}))
+    settings = {
+        "model": model,
+        "option": option,
+        "architecture": architecture.to_dict(),
+        "train": list(train),
+        "tests": list(tests),
+        "seeds": list(seeds),
+        "grid": [list(entry) for entry in grid],
+        "tokens_per_step": tokens_per_step,
+        "sequences": sequences,
+        "training": training_options(steps),
+    }
+    parts = [label, model, "" if option == "paper" else option]
+    return Job("-".join(p.lower().replace(",", "").replace(" ", "_") for p in parts if p), settings)
+
+
+def run_lab(job: Job, progress: Progress | None = None) -> list[Row]:
+    """Train over the grid with the first seed, then with the others at its best entry; test all.
+
+    Returns:
+        A row per seed and test: the test's own columns, ``accuracy`` and ``correct`` (answers right, per sequence),
+        and what the training and the test took.
+    """
+    settings = job.settings
+    first, *others = settings["seeds"]
+    parts = len(settings["grid"]) + len(others)
+    found = []
+    for index, entry in enumerate(settings["grid"]):
+        found.append((*_train(settings, entry, first, part(progress, index, parts)), entry))
+        if found[-1][1] == 1:
+            break
+    best = max(found, key=lambda each: each[1])
+    trained = [(first, *best)]
+    for index, seed in enumerate(others, len(settings["grid"])):
+        trained.append((seed, *_train(settings, best[-1], seed, part(progress, index, parts)), best[-1]))
+    scores = [{"learning_rate": entry[0], "weight_decay": entry[1], "accuracy": score} for _, score, _, entry in found]
+    return [
+        {"seed": seed, "validation_accuracy": score, "train_seconds": seconds, "grid_scores": scores, **row}
+        for seed, model, score, seconds, entry in trained
+        for row in _test(settings, model, entry)
+    ]
+
+
+def _train(
+    settings: dict[str, Any], entry: Sequence[float], seed: int, progress: Progress | None
+) -> tuple[Titans, float, float]:
+    """A trained model, its accuracy on validation sequences, and the seconds it took."""
+    tasks = [make_task(fields) for fields in settings["train"]]
+    steps = settings["training"]["steps"]
+
+    def batches(step: int) -> tuple[np.ndarray, ...]:
+        chosen = tasks[np.random.default_rng((TRAIN, seed, step)).integers(len(tasks))]
+        count = max(1, settings["tokens_per_step"] // chosen.length)
+        drawn = chosen.sample(count, (TRAIN, seed, step, chosen.length))
+        return drawn.tokens, drawn.positions, drawn.answers
+
+    def report(step: int, record: Row) -> None:
+        if progress is not None:
+            progress(f"{settings['model']}: training, loss {record['loss']:.2f}", step / steps)
+
+    mx.random.seed(seed)
+    model = Titans(TitansConfig.from_dict(settings["architecture"]))
+    schedule = train_config(settings["training"], tuple(entry), seed)
+    result = train(model, recall_loss(0.0), batches, schedule, progress=report)
+    correct = answered(model, tasks[-1].sample(64, (VALIDATE, 0)), {})
+    return model, float(correct.mean()), round(result.seconds, 1)
+
+
+def _test(settings: dict[str, Any], model: Titans, entry: Sequence[float]) -> list[Row]:
+    rows = []
+    for test in settings["tests"]:
+        task, change = make_task(test["task"]), test.get("change", {})
+        batch = task.sample(settings["sequences"], (TEST, task.length))
+        mx.reset_peak_memory()
+        started = time.perf_counter()
+        correct = answered(model, batch, change)
+        rows.append(
+            {
+                **{name: settings[name] for name in ("model", "option")},
+                **{name: value for name, value in test.items() if name not in ("task", "change")},
+                "accuracy": float(correct.mean()),
+                "correct": correct.sum(axis=1).tolist(),
+                "queries": correct.shape[1],
+                "sequences": correct.shape[0],
+                "length": task.length,
+                "chance": task.chance,
+                "parameters": count_parameters(model),
+                "learning_rate": entry[0],
+                "weight_decay": entry[1],
+                "trained_length": max(make_task(fields).length for fields in settings["train"]),
+                "seconds_per_sequence": (time.perf_counter() - started) / correct.shape[0],
+                "peak_bytes": mx.get_peak_memory(),
+            }
+        )
+    return rows
+
+
+def answered(model: Titans, batch: Batch, change: dict[str, Any]) -> np.ndarray:
+    """Which answers (B, Q) a model, changed or not, gives rightly."""
+    reader = changed(model, change)
+    right = []
+    for start in range(0, len(batch.tokens), TEST_ROWS):
+        rows = slice(start, start + TEST_ROWS)
+        hidden = read(reader, mx.array(batch.tokens[rows]), change.get("reset_every"))
+        asked = mx.take_along_axis(hidden, mx.array(batch.positions[rows])[:, :, None], axis=1)
+        right.append(np.array(mx.argmax(reader.logits(asked), axis=-1)) == batch.answers[rows])
+    return np.concatenate(right)
+
+
+def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
+    """One row per group of equal columns ``by``: mean accuracy over seeds with its 95 % interval, and costs."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    table = []
+    for key, members in groups.items():
+        low, high = accuracy_interval([np.array(m["correct"])[:, None] / m["queries"] for m in members])
+        table.append(
+            {
+                **dict(zip(by, key, strict=True)),
+                "accuracy": float(np.mean([m["accuracy"] for m in members])),
+                "low": low,
+                "high": high,
+                "seeds": len(members),
+                "answers": sum(m["sequences"] * m["queries"] for m in members),
+                **{name: members[0][name] for name in ("chance", "parameters", "trained_length", "length")},
+                "train_seconds": float(np.mean([m["train_seconds"] for m in members])),
+                "seconds_per_sequence": float(np.mean([m["seconds_per_sequence"] for m in members])),
+                "peak_megabytes": max(m["peak_bytes"] for m in members) / 1e6,
+            }
+        )
+    return table
+
+
+def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
+    """What follows when a claim has parts: all hold, some, none; None stands for a part that has not run."""
+    if all(held is None for held in parts.values()):
+        return Verdict("not run", "no stored full run", "")
+    missing = [name for name, held in parts.items() if held is None]
+    if missing:
+        return Verdict("unfinished", f"{figure} (not run yet: {', '.join(missing)})", scale)
+    held = sum(parts.values())
+    status = "reproduced" if held == len(parts) else "reproduced in part" if held else "not reproduced"
+    return Verdict(status, figure, scale)
+
+
+def scale_of(rows: Sequence[Row], what: str) -> str:
+    """The size at which something was found: parameters, training length, seeds, and ``what`` else."""
+    if not rows:
+        return ""
+    seeds = len({row["seed"] for row in rows})
+    size, length = max(row["parameters"] for row in rows) / 1e6, max(row["trained_length"] for row in rows)
+    return f"{size:.2f}M parameters, trained at up to {length:,} tokens, {what}, {seeds} seeds"
