@@ -119,8 +119,8 @@ CLAIM = Claim(
     refuted_by="Capacity that does not grow with the keys' width, that is not within a factor of 2 of it, or a deep "
     "memory that holds no more than the matrix.",
     rule=f"Three parts. Each doubling of the keys' width multiplies what the matrix holds by at least {GROWTH}; "
-    f"what it holds is within a factor of {NEAR:g} of the width for all three; depth 2 with hidden width 256 holds more than "
-    "the matrix of 64. All: reproduced; some: reproduced in part; none: not reproduced.",
+    f"what it holds is within a factor of {NEAR:g} of the width for all three; depth 2 with hidden width 256 holds "
+    "more than the matrix of 64. All: reproduced; some: reproduced in part; none: not reproduced.",
     jobs=jobs,
     run_job=run_lab,
     judge=judge,

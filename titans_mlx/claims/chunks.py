@@ -104,8 +104,8 @@ CLAIM = Claim(
     refuted_by="A larger chunk better by more than 2 points, or chunks of 1 less than 5 points better than 256.",
     rule=f"A memory (matrix anchored, deep) holds if, trained and tested at the same chunk, its accuracy (mean of "
     f"rebound and kept keys, and over seeds) never rises by more than {NOISE:.0%} from a smaller chunk to a larger "
-    f"one, and chunks of 1 are at least {GAIN:.0%} better than 256. Both: reproduced; one: reproduced in part; none: not "
-    "reproduced.",
+    f"one, and chunks of 1 are at least {GAIN:.0%} better than 256. Both: reproduced; one: reproduced in part; none: "
+    "not reproduced.",
     jobs=jobs,
     run_job=run_lab,
     judge=judge,
