@@ -80,7 +80,7 @@ def memories(model: Titans) -> list[NeuralMemory]:
 def read(model: Titans, tokens: mx.array, reset_every: int | None = None) -> mx.array:
     """The model's last hidden vectors (B, T, dim) over tokens (B, T), its memories born anew every so many tokens.
 
-    Attention keeps what it has seen, convolutions and positions go on.
+    Attention keeps what it has seen, and positions go on.
     """
     if reset_every is None:
         return model.hidden(tokens)
@@ -102,12 +102,14 @@ def _memory(layer: nn.Module) -> tuple[NeuralMemory, mx.array | None] | None:
 
 
 def _reborn(layer: nn.Module, state: Any) -> Any:
-    """A block's state with the memory's weights, momentum and anchor at birth."""
+    """A block's state with its memory at birth, tails of convolutions included, which would tell of what was read."""
     found = _memory(layer)
     if found is None:
         return state
     old = state if isinstance(state, MemoryState) else state.memory
-    born = found[0].init_state(old.batch_size, found[1])._replace(position=old.position, tails=old.tails)
+    born = found[0].init_state(old.batch_size, found[1])._replace(position=old.position)
     if isinstance(state, MemoryState):
         return born
-    return state._replace(memory=born, **({"before": born.weights} if isinstance(layer, MACBlock) else {}))
+    if isinstance(layer, MACBlock):
+        return layer.init_state(old.batch_size)._replace(memory=born, segment=state.segment, offset=state.offset)
+    return state._replace(memory=born)
