@@ -1,10 +1,12 @@
 """Run claims and judge them.
 
     python scripts/claims.py list
-    python scripts/claims.py run recall_distance --profile full --jobs 2
+    python scripts/claims.py run recall_distance gating --jobs 2
     python scripts/claims.py report
+    python scripts/claims.py report --check     # fails if README.md does not say what the stored data say
 
-Results already stored are kept: after a stop, the jobs that were under way begin again, and no other.
+Results already stored are kept: after a stop, the jobs that were under way begin again, and no other. `list` says how
+many results are stored, and how many of them come from an older source than this one: they stay evidence.
 """
 
 import argparse
@@ -22,13 +24,14 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the claims and the state of their evidence")
     run = commands.add_parser("run", help="run what is not stored yet")
-    run.add_argument("claim")
+    run.add_argument("claims", nargs="+", metavar="claim")
     run.add_argument("--profile", default="full", choices=["smoke", "quick", "full"])
     run.add_argument("--jobs", type=int, default=1, help="parallel processes, one BLAS thread each")
     run.add_argument("--match", default="", help="only jobs whose id contains this")
     run.add_argument("--only", help=argparse.SUPPRESS)
     run.add_argument("--results", type=Path, default=RESULTS)
-    commands.add_parser("report", help="write the claims table into README.md")
+    report_ = commands.add_parser("report", help="write the claims table into README.md")
+    report_.add_argument("--check", action="store_true", help="write nothing; fail if the table is another")
     arguments = parser.parse_args()
     if arguments.command == "run" and arguments.profile != "full" and not arguments.only:
         # Kept apart, so that a try never counts as evidence.
@@ -38,53 +41,63 @@ def main() -> None:
 
 def show(_: argparse.Namespace) -> None:
     from titans_mlx.claims import CLAIMS
-    from titans_mlx.claims.store import stored_rows
+    from titans_mlx.claims.store import stored_results
+    from titans_mlx.training.provenance import source_hash
 
+    source = source_hash()
     for claim in CLAIMS.values():
-        verdict = claim.judge(stored_rows(RESULTS, claim))
-        print(f"{claim.id}: {verdict.status}\n  {claim.statement}\n  {verdict.figure}")
+        results, jobs = stored_results(RESULTS, claim), len(claim.jobs("full"))
+        older = sum(result["provenance"]["source_hash"] != source for result in results)
+        verdict = claim.judge([row for result in results for row in result["rows"]])
+        stored = f"{len(results)} of {jobs} runs stored, {older} of an older source"
+        print(f"{claim.id}: {verdict.status} ({stored})\n  {claim.statement}\n  {verdict.figure}")
 
 
 def run_claim(arguments: argparse.Namespace) -> None:
     from titans_mlx.claims import CLAIMS
     from titans_mlx.claims.store import is_stored, run_and_store
 
-    if arguments.claim not in CLAIMS:
-        sys.exit(f"claim must be one of {list(CLAIMS)}, got {arguments.claim!r}")
-    claim = CLAIMS[arguments.claim]
-    jobs = {job.id: job for job in claim.jobs(arguments.profile)}
+    for name in arguments.claims:
+        if name not in CLAIMS:
+            sys.exit(f"claim must be one of {list(CLAIMS)}, got {name!r}")
+    jobs = {
+        (name, job.id): (CLAIMS[name], job) for name in arguments.claims for job in CLAIMS[name].jobs(arguments.profile)
+    }
     if arguments.only:
-        run_and_store(arguments.results, claim, jobs[arguments.only])
+        run_and_store(arguments.results, *jobs[arguments.claims[0], arguments.only])
         return
-    todo = [
-        job.id for job in jobs.values() if arguments.match in job.id and not is_stored(arguments.results, claim, job)
-    ]
-    if not any(arguments.match in name for name in jobs):
-        sys.exit(f"--match must be part of a job's id, one of {list(jobs)}, got {arguments.match!r}")
+    chosen = {key: found for key, found in jobs.items() if arguments.match in key[1]}
+    if not chosen:
+        ids = [job for _, job in jobs]
+        sys.exit(f"--match must be part of a job's id, one of {ids}, got {arguments.match!r}")
+    todo = [key for key, found in chosen.items() if not is_stored(arguments.results, *found)]
     failed = run_in_processes(todo, arguments)
     if failed:
         sys.exit(f"{len(failed)} jobs failed: {', '.join(failed)}")
 
 
-def run_in_processes(todo: list[str], arguments: argparse.Namespace) -> list[str]:
-    """Each job in a process of its own, ``arguments.jobs`` at a time; the ids that failed."""
+def run_in_processes(todo: list[tuple[str, str]], arguments: argparse.Namespace) -> list[str]:
+    """Each claim's job in a process of its own, ``arguments.jobs`` at a time; the ids of jobs that failed."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, __file__, "run", arguments.claim, "--profile", arguments.profile]
-    command += ["--results", str(arguments.results), "--only"]
+    command = [sys.executable, __file__, "run", "--profile", arguments.profile, "--results", str(arguments.results)]
 
-    def run(job: str) -> int:
-        print(f"{todo.index(job) + 1}/{len(todo)} {job}", flush=True)
-        return subprocess.run([*command, job], env=environment, check=False).returncode
+    def run(key: tuple[str, str]) -> int:
+        print(f"{todo.index(key) + 1}/{len(todo)} {': '.join(key)}", flush=True)
+        return subprocess.run([*command, key[0], "--only", key[1]], env=environment, check=False).returncode
 
     with ThreadPoolExecutor(max_workers=max(1, arguments.jobs)) as pool:
         codes = list(pool.map(run, todo))
-    return [job for job, code in zip(todo, codes, strict=True) if code]
+    return [job for (_, job), code in zip(todo, codes, strict=True) if code]
 
 
-def report(_: argparse.Namespace) -> None:
-    from titans_mlx.claims.report import write_table
+def report(arguments: argparse.Namespace) -> None:
+    from titans_mlx.claims.report import check_table, write_table
 
-    write_table(RESULTS.parents[1] / "README.md", RESULTS)
+    readme = RESULTS.parents[1] / "README.md"
+    if not arguments.check:
+        write_table(readme, RESULTS)
+    elif not check_table(readme, RESULTS):
+        sys.exit("README.md must hold the table that follows from the stored results; run: scripts/claims.py report")
 
 
 if __name__ == "__main__":

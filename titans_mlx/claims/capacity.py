@@ -86,7 +86,7 @@ def judge(rows: list[Row]) -> Verdict:
     deep = held[DEEP[4]]
     parts: dict[str, bool | None] = dict.fromkeys(("grows with the keys", "about as many", "deep holds more"))
     if None not in (narrow, middle, wide):
-        parts["grows with the keys"] = middle >= GROWTH * narrow and wide >= GROWTH * middle
+        parts["grows with the keys"] = narrow > 0 and middle >= GROWTH * narrow and wide >= GROWTH * middle
         parts["about as many"] = all(
             name_width / NEAR <= pairs <= name_width * NEAR
             for name_width, pairs in ((16, narrow), (32, middle), (64, wide))

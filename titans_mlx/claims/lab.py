@@ -262,12 +262,15 @@ def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
 
 
 def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
-    """What follows when a claim has parts: all hold, some, none; None stands for a part that has not run."""
-    if all(held is None for held in parts.values()):
+    """What follows when a claim has parts: all hold, some, none; None stands for a part that has not run.
+
+    ``scale`` is as :func:`scale_of` gives it, empty if nothing has run.
+    """
+    if not scale:
         return Verdict("not run", "no stored full run", "")
     missing = [name for name, held in parts.items() if held is None]
     if missing:
-        return Verdict("unfinished", f"{figure} (not run yet: {', '.join(missing)})", scale)
+        return Verdict("unfinished", f"{figure} (not run yet: {', '.join(missing)})".strip(), scale)
     held = sum(parts.values())
     status = "reproduced" if held == len(parts) else "reproduced in part" if held else "not reproduced"
     return Verdict(status, figure, scale)

@@ -27,3 +27,10 @@ def write_table(readme: Path, results: Path) -> None:
     from titans_mlx.claims import CLAIMS
 
     replace_between(readme, BEGIN, END, claims_table(CLAIMS, results))
+
+
+def check_table(readme: Path, results: Path) -> bool:
+    """Whether the README says what follows from the stored results."""
+    from titans_mlx.claims import CLAIMS
+
+    return f"{BEGIN}\n{claims_table(CLAIMS, results)}\n{END}" in readme.read_text(encoding="utf-8")

@@ -1,0 +1,197 @@
+"""The laboratory: jobs that say all about themselves, trainings that are tested, verdicts that follow from rules."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from titans_mlx.claims import CLAIMS, capacity, chunks, contextual, distractors, gating
+from titans_mlx.claims.base import Job
+from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.recall_jobs import SLIDING, TITANS, model_configs
+
+RECALL = {"kind": "recall", "distance": 8, "num_pairs": 2, "num_queries": 2}
+LAB = [claim for claim in CLAIMS.values() if claim.run_job is run_lab]
+
+
+def small_job(**options: Any) -> Job:
+    config = model_configs(make_task(RECALL).vocab_size)["LMM matrix"]
+    tests = [{"x": 8, "task": RECALL}, {"x": 16, "task": {**RECALL, "distance": 16}, "change": {"theta": 0.0}}]
+    few = {"steps": 2, "seeds": (0, 1), "grid": ((1e-3, 0.1), (2e-3, 0.1)), "sequences": 20}
+    return lab_job("LMM matrix", config, [RECALL], tests, **{**few, **options})
+
+
+def test_a_job_is_run() -> None:
+    seen: list[float] = []
+    rows = run_lab(small_job(), lambda what, done: seen.append(done))
+    assert [(row["seed"], row["x"]) for row in rows] == [(0, 8), (0, 16), (1, 8), (1, 16)]
+    assert all(len(row["correct"]) == row["sequences"] == 20 and row["queries"] == 2 for row in rows)
+    assert all(row["accuracy"] == pytest.approx(sum(row["correct"]) / 40) for row in rows)
+    assert {row["learning_rate"] for row in rows} <= {1e-3, 2e-3}
+    assert len(rows[0]["grid_scores"]) == 2
+    assert seen == sorted(seen) and 0.9 < seen[-1] <= 1
+    again = run_lab(small_job())
+    assert [row["correct"] for row in again] == [row["correct"] for row in rows], "the same settings, the same numbers"
+
+
+def test_a_perfect_entry_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[tuple[float, int]] = []
+
+    def trained(settings, entry, seed, progress):
+        tried.append((entry[0], seed))
+        return None, {1e-3: 0.5, 2e-3: 1.0, 3e-3: 1.0}[entry[0]], 0.0
+
+    monkeypatch.setattr("titans_mlx.claims.lab._train", trained)
+    monkeypatch.setattr("titans_mlx.claims.lab._test", lambda settings, model, entry: [{"rate": entry[0]}])
+    rows = run_lab(small_job(grid=((1e-3, 0.1), (2e-3, 0.1), (3e-3, 0.1))))
+    assert tried == [(1e-3, 0), (2e-3, 0), (2e-3, 1)]
+    assert [row["rate"] for row in rows] == [2e-3, 2e-3]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_every_task_can_be_made_and_drawn(kind: str) -> None:
+    task = make_task({"kind": kind})
+    batch = task.sample(3, (1, 2))
+    assert batch.tokens.shape == (3, task.length)
+    assert batch.tokens.max() < task.vocab_size and 0 < task.chance <= 0.5
+
+
+def test_intervals_are_over_seeds() -> None:
+    common = {"chance": 0.1, "parameters": 10, "trained_length": 5, "length": 6, "sequences": 4, "queries": 2}
+    common |= {"train_seconds": 1.0, "seconds_per_sequence": 1.0, "peak_bytes": 2e6}
+    rows = [
+        {"x": x, "accuracy": share, "correct": [2 * share] * 4, **common} for x, share in ((1, 0.4), (1, 0.6), (2, 1.0))
+    ]
+    first, second = summarise(rows, ["x"])
+    assert (first["x"], first["seeds"], first["answers"]) == (1, 2, 16)
+    assert first["accuracy"] == pytest.approx(0.5)
+    assert first["low"] == 0 and first["high"] == 1, "two seeds that far apart say next to nothing"
+    assert (second["low"], second["accuracy"], second["high"]) == (1, 1, 1)
+
+
+def test_verdicts_of_parts() -> None:
+    assert verdict({"a": None}, "", "").status == "not run"
+    assert verdict({"a": None}, "", "tiny").status == "unfinished"
+    assert verdict({"a": True, "b": None}, "f", "tiny").figure == "f (not run yet: b)"
+    found = [verdict({"a": a, "b": b}, "", "tiny").status for a, b in ((1, 1), (1, 0), (0, 0))]
+    assert found == ["reproduced", "reproduced in part", "not reproduced"]
+    assert scale_of([], "x") == ""
+
+
+@pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
+def test_smoke_profiles_run(claim) -> None:
+    rows = claim.run("smoke")
+    assert rows and claim.judge(rows).status == "unfinished"
+
+
+def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> list[dict[str, Any]]:
+    """A full table as the runs would give it, ``share(settings, test)`` of the answers right."""
+    rows = []
+    for job in claim.jobs("full"):
+        for seed in job.settings["seeds"]:
+            for test in job.settings["tests"]:
+                right = share(job.settings, test)
+                row = {name: job.settings[name] for name in ("model", "option")}
+                row |= {name: value for name, value in test.items() if name not in ("task", "change")}
+                row |= {"seed": seed, "accuracy": right, "correct": [right] * 8, "queries": 1, "sequences": 8}
+                row |= {"chance": 0.02, "parameters": 10**5, "trained_length": 64, "length": 64, "train_seconds": 1.0}
+                rows.append(row | {"seconds_per_sequence": 1.0, "peak_bytes": 10**6})
+    return rows
+
+
+def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
+    """Every claim's own story."""
+    model = settings["model"]
+    if "gate" in test:
+        if test["gate"]:
+            return {"none": 1.0, "theta": 0.5 if test["x"] else 0.02}.get(test["gate"], 0.99)
+        return 0.8 if test["use"] == gating.BARE else 0.02
+    if "what" in test:
+        return 0.02 if model == SLIDING else 0.95
+    if "trained" in test:
+        return 1.0 if test["trained"] <= 4 else 0.9
+    widths = {capacity.MATRIX[width]: width for width in capacity.MATRIX}
+    return 1.0 if test["x"] <= widths.get(model, 128) else 0.5
+
+
+@pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
+def test_what_is_claimed_is_reproduced(claim) -> None:
+    found = claim.judge(rows_of(claim, as_claimed))
+    assert found.status == "reproduced", found
+    assert found.figure and "3 seeds" in found.scale
+
+
+@pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
+@pytest.mark.parametrize("share", [0.02, 1.0])
+def test_all_alike_refutes(claim, share: float) -> None:
+    assert claim.judge(rows_of(claim, lambda settings, test: share)).status == "not reproduced"
+
+
+@pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
+def test_a_missing_job_leaves_it_unfinished(claim) -> None:
+    rows = rows_of(claim, as_claimed)
+    asked = {chunks.CLAIM.id: chunks.DEEP, capacity.CLAIM.id: capacity.DEEP[4]}.get(claim.id, TITANS[0])
+    rest = [row for row in rows if row["model"] != asked]
+    assert claim.judge(rest).status == "unfinished"
+
+
+def changed_rows(claim, differs: Callable[[dict[str, Any], dict[str, Any]], float | None]) -> str:
+    def share(settings: dict[str, Any], test: dict[str, Any]) -> float:
+        other = differs(settings, test)
+        return as_claimed(settings, test) if other is None else other
+
+    return claim.judge(rows_of(claim, share)).status
+
+
+def test_rules_at_their_edges() -> None:
+    is_mac = TITANS[2]
+    better = changed_rows(gating.CLAIM, lambda s, t: 0.97 if (s["model"], t["gate"]) == (is_mac, "none") else None)
+    near = changed_rows(gating.CLAIM, lambda s, t: 0.98 if (s["model"], t["gate"]) == (is_mac, "none") else None)
+    assert (better, near) == ("reproduced", "reproduced")
+    worse = changed_rows(gating.CLAIM, lambda s, t: 0.96 if (s["model"], t["gate"]) == (is_mac, "none") else None)
+    assert worse == "reproduced in part", "a factor that is 3 points better"
+    bare = changed_rows(contextual.CLAIM, lambda s, t: 0.96 if t["use"] == gating.BARE else None)
+    assert bare == "reproduced in part", "persistent tokens that are not needed"
+    window = changed_rows(distractors.CLAIM, lambda s, t: 0.6 if s["model"] == SLIDING else None)
+    assert window == "not reproduced"
+    rising = changed_rows(chunks.CLAIM, lambda s, t: 0.95 if t["trained"] == 256 else None)
+    assert rising == "not reproduced", "256 better than 64 by more than 2 points"
+
+
+def test_capacity_lies_between_the_numbers_tested() -> None:
+    table = {("m", pairs): {"accuracy": 1.0 if pairs <= 16 else 0.8} for pairs in capacity.PAIRS}
+    assert capacity.capacity(table, "m") == pytest.approx(16 * 2**0.5)
+    assert capacity.capacity({key: {"accuracy": 0.1} for key in table}, "m") == 0
+    assert capacity.capacity({key: {"accuracy": 1.0} for key in table}, "m") == capacity.PAIRS[-1]
+    assert capacity.capacity({}, "m") is None
+
+
+def test_claims_that_share_runs_share_jobs() -> None:
+    assert [job.id for job in contextual.CLAIM.jobs("full")] == [job.id for job in gating.CLAIM.jobs("full")]
+    assert contextual.CLAIM.evidence == gating.CLAIM.id
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be an integer >= 1, got 0"),
+        ({"seeds": ()}, r"seeds must have at least one entry, got \(\)"),
+        ({"grid": ()}, "grid must have at least one entry"),
+        ({"sequences": 0}, "sequences must be an integer >= 1, got 0"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_job(**options)
+
+
+def test_bad_tasks() -> None:
+    config = model_configs(make_task(RECALL).vocab_size)["LMM matrix"]
+    with pytest.raises(ValueError, match=r"kind must be one of .*got 'riddle'"):
+        lab_job("m", config, [{"kind": "riddle"}], [{"task": RECALL}])
+    with pytest.raises(ValueError, match="vocab_size must hold the 8192 ids"):
+        lab_job("m", config, [RECALL], [{"task": {"kind": "mqar"}}])
+    with pytest.raises(ValueError, match=r"change must be of .*got 'speed'"):
+        lab_job("m", config, [RECALL], [{"task": RECALL, "change": {"speed": 2}}])
+    assert np.isclose(make_task(RECALL).chance, 0.02)
