@@ -13,11 +13,12 @@ with app.setup:
 
     # isort: split
     import mlx.core as mx
+    import parts
 
     from titans_mlx import plots
     from titans_mlx.claims import CLAIMS, recall_distance, recall_jobs, two_million
     from titans_mlx.claims.recall_runs import run_job
-    from titans_mlx.claims.store import stored_results, stored_rows
+    from titans_mlx.claims.store import stored_rows
     from titans_mlx.memory.trace import Recorder, trace_rows
     from titans_mlx.tasks import RecallTask
     from titans_mlx.tasks.recall import SETTINGS
@@ -45,13 +46,6 @@ def _():
     return (results,)
 
 
-@app.cell
-def _():
-    # A test has no command line to ask.
-    asked_to_run = mo.app_meta().mode != "test" and "run" in mo.cli_args()
-    return (asked_to_run,)
-
-
 @app.cell(hide_code=True)
 def _(results):
     def ledger_line(claim):
@@ -77,42 +71,13 @@ def _(results):
 @app.cell(hide_code=True)
 def _():
     claim = recall_distance.CLAIM
-    heading(claim)
+    parts.heading(claim)
     return (claim,)
-
-
-@app.function
-def heading(claim):
-    """A claim, with its protocol and its rule folded away."""
-    return mo.vstack(
-        [
-            mo.md(f"## {claim.title}\n\n**{claim.statement}**"),
-            mo.accordion(
-                {
-                    "What is run": mo.md(claim.protocol),
-                    "What would refute it, and the rule of the verdict": mo.md(f"{claim.refuted_by}\n\n{claim.rule}"),
-                }
-            ),
-        ]
-    )
 
 
 @app.cell
 def _(claim, results):
-    summary = recall_distance.summarise(stored_rows(results, claim))
-    mo.stop(
-        not summary,
-        mo.callout(
-            mo.md(f"""No results are stored yet. This makes them, keeps what is done after a stop, and takes hours:
-
-            ```
-            python scripts/claims.py run {claim.id} --profile full --jobs 2
-            ```
-
-            The live run below needs none."""),
-            kind="warn",
-        ),
-    )
+    summary = recall_distance.summarise(parts.evidence(claim, results))
     return (summary,)
 
 
@@ -165,7 +130,7 @@ def _(claim, results, summary):
     Click a name in the legend to see it alone (shift-click adds another). The last column of the
     numbers is the largest step size on filler: small writes that add up over the distance overwrite the pairs.
 
-    {provenance_line(stored_results(results, claim))}
+    {parts.origin(claim, results)}
     """)
     return
 
@@ -190,29 +155,15 @@ def table_lines(rows):
     ]
 
 
-@app.function
-def provenance_line(stored):
-    """Where the stored numbers come from, in a sentence."""
-    origins = [result["provenance"] for result in stored]
-    commits = sorted({str(origin["commit"])[:9] for origin in origins})
-    hours = sum(origin["seconds"] for origin in origins) / 3600
-    machines = sorted({f"{origin['processor']} ({origin['cores']} cores)" for origin in origins})
-    last = max(origin["started"] for origin in origins)[:10]
-    where = f"{hours:.1f} hours on {', '.join(machines)}, commit {', '.join(commits)}"
-    return f"Stored runs: {len(stored)}; {where}; the last on {last}."
-
-
 @app.cell(hide_code=True)
 def _():
-    heading(two_million.CLAIM)
+    parts.heading(two_million.CLAIM)
     return
 
 
 @app.cell(hide_code=True)
 def _(results):
-    longest = recall_distance.summarise(stored_rows(results, two_million.CLAIM))
-    command = f"python scripts/claims.py run {two_million.CLAIM.id} --jobs 2"
-    mo.stop(not longest, mo.callout(mo.md(f"No results are stored yet: `{command}` makes them."), kind="warn"))
+    longest = recall_distance.summarise(parts.evidence(two_million.CLAIM, results))
     size = {"width": 300, "height": 240}
     panels = [
         plots.recall_chart(longest, name, "paper", title=f"{name.capitalize()} filler words", **size)
@@ -228,7 +179,7 @@ def _(results):
             are in the numbers: the peak at {two_million.FAR:,} tokens against that at {two_million.MIDDLE:,} is part
             of the rule.
 
-            {provenance_line(stored_results(results, two_million.CLAIM))}
+            {parts.origin(two_million.CLAIM, results)}
             """),
         ]
     )
@@ -262,8 +213,8 @@ def _(quick):
 
 
 @app.cell(hide_code=True)
-def _(asked_to_run, live_model, live_option, live_pairs, live_steps, quick, run_button):
-    mo.stop(not (run_button.value or asked_to_run), mo.md("*Nothing has been run yet.*"))
+def _(live_model, live_option, live_pairs, live_steps, quick, run_button):
+    mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
     live_rows = run_live(quick, live_model.value, live_option.value, live_pairs.value, live_steps.value)
     return (live_rows,)
 
@@ -291,18 +242,7 @@ def run_live(quick, model, option, num_pairs, steps):
         recall_jobs.make_job(model, "few", option, label="live", steps=steps, num_pairs=num_pairs, **given)
         for model, option in ((model, option), (recall_jobs.SLIDING, "paper"))
     ]
-    rows, done = [], 0
-    with mo.status.progress_bar(total=100 * len(jobs), title="Live run", remove_on_exit=True) as bar:
-        for index, job in enumerate(jobs):
-
-            def report(what, share, index=index):
-                nonlocal done
-                now = max(done, round(100 * (index + share)))
-                bar.update(increment=now - done, subtitle=what)
-                done = now
-
-            rows += run_job(job, report)
-    return recall_distance.summarise(rows)
+    return recall_distance.summarise(parts.run_live(jobs, run_job))
 
 
 @app.cell(hide_code=True)

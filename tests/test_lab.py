@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from titans_mlx.claims import CLAIMS, capacity, chunks, contextual, distractors, gating
+from titans_mlx.claims import CLAIMS, capacity, chunks, contextual, distractors, gating, variants
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, scale_of, summarise, verdict
 from titans_mlx.claims.recall_jobs import SLIDING, TITANS, model_configs
@@ -76,6 +76,7 @@ def test_verdicts_of_parts() -> None:
     assert verdict({"a": True, "b": None}, "f", "tiny").figure == "f (not run yet: b)"
     found = [verdict({"a": a, "b": b}, "", "tiny").status for a, b in ((1, 1), (1, 0), (0, 0))]
     assert found == ["reproduced", "reproduced in part", "not reproduced"]
+    assert verdict({"a": True, "b": False}, "f", "tiny").figure == "f (does not hold: b)"
     assert scale_of([], "x") == ""
 
 
@@ -108,7 +109,7 @@ def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
             return {"none": 1.0, "theta": 0.5 if test["x"] else 0.02}.get(test["gate"], 0.99)
         return 0.8 if test["use"] == gating.BARE else 0.02
     if "what" in test:
-        return 0.02 if model == SLIDING else 0.95
+        return {SLIDING: 0.02, "MAL": 0.9}.get(model, 0.95)
     if "trained" in test:
         return 1.0 if test["trained"] <= 4 else 0.9
     widths = {capacity.MATRIX[width]: width for width in capacity.MATRIX}
@@ -132,6 +133,7 @@ def test_all_alike_refutes(claim, share: float) -> None:
 def test_a_missing_job_leaves_it_unfinished(claim) -> None:
     rows = rows_of(claim, as_claimed)
     asked = {chunks.CLAIM.id: chunks.DEEP, capacity.CLAIM.id: capacity.DEEP[4]}.get(claim.id, TITANS[0])
+    asked = "MAL" if claim.id == variants.CLAIM.id else asked
     rest = [row for row in rows if row["model"] != asked]
     assert claim.judge(rest).status == "unfinished"
 
@@ -155,6 +157,10 @@ def test_rules_at_their_edges() -> None:
     assert bare == "reproduced in part", "persistent tokens that are not needed"
     window = changed_rows(distractors.CLAIM, lambda s, t: 0.6 if s["model"] == SLIDING else None)
     assert window == "not reproduced"
+    layer = changed_rows(
+        variants.CLAIM, lambda s, t: 0.94 if s["model"] == "MAL" and variants.reach(t) == variants.SHORT else None
+    )
+    assert layer == "reproduced in part", "as good where it was trained"
     rising = changed_rows(chunks.CLAIM, lambda s, t: 0.95 if t["trained"] == 256 else None)
     assert rising == "not reproduced", "256 better than 64 by more than 2 points"
 
@@ -170,6 +176,7 @@ def test_capacity_lies_between_the_numbers_tested() -> None:
 def test_claims_that_share_runs_share_jobs() -> None:
     assert [job.id for job in contextual.CLAIM.jobs("full")] == [job.id for job in gating.CLAIM.jobs("full")]
     assert contextual.CLAIM.evidence == gating.CLAIM.id
+    assert [job.id for job in variants.CLAIM.jobs("full")] == [job.id for job in distractors.CLAIM.jobs("full")]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from titans_mlx.claims import (
     gating,
     recall_distance,
     two_million,
+    variants,
 )
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict
 
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.id: module.CLAIM
-    for module in (recall_distance, two_million, distractors, capacity, gating, contextual, chunks)
+    for module in (recall_distance, two_million, distractors, variants, capacity, gating, contextual, chunks)
 }
 
 __all__ = ["CLAIMS", "Claim", "Job", "Profile", "Progress", "Row", "Verdict"]

@@ -67,10 +67,10 @@ def judge(rows: list[Row]) -> Verdict:
             and trained["accuracy"] >= best["accuracy"] - AS_GOOD
             and min(r["accuracy"] for (_, x), r in others.items() if x) <= trained["accuracy"] - MATTERS
         )
-        figures.append(
-            f"{model} {share(trained)}, without writes {closed['accuracy']:.0%}, "
-            f"at best {best['accuracy']:.0%} ({gate} x {factor:g})"
-        )
+        found = f"{model} {share(trained)}, without writes {closed['accuracy']:.0%}"
+        if best["accuracy"] > trained["accuracy"]:
+            found += f", at best {best['accuracy']:.0%} ({gate} x {factor:g})"
+        figures.append(found)
     return verdict(parts, "; ".join(figures), scale_of(rows, f"distance {DISTANCE}"))
 
 

@@ -271,9 +271,12 @@ def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
     missing = [name for name, held in parts.items() if held is None]
     if missing:
         return Verdict("unfinished", f"{figure} (not run yet: {', '.join(missing)})".strip(), scale)
-    held = sum(parts.values())
-    status = "reproduced" if held == len(parts) else "reproduced in part" if held else "not reproduced"
-    return Verdict(status, figure, scale)
+    failed = [name for name, held in parts.items() if not held]
+    if not failed:
+        return Verdict("reproduced", figure, scale)
+    if len(failed) == len(parts):
+        return Verdict("not reproduced", figure, scale)
+    return Verdict("reproduced in part", f"{figure} (does not hold: {', '.join(failed)})", scale)
 
 
 def scale_of(rows: Sequence[Row], what: str) -> str:

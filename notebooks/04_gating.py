@@ -1,0 +1,177 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Gating strength, contextual and persistent memory")
+
+with app.setup:
+    import json
+
+    import marimo as mo
+
+    # Before mlx, so that OpenBLAS is in place when it is loaded.
+    import titans_mlx
+
+    # isort: split
+    import mlx.core as mx
+    import parts
+
+    from titans_mlx import plots
+    from titans_mlx.claims import contextual, gating
+    from titans_mlx.claims.interventions import changed
+    from titans_mlx.claims.lab import answered, run_lab, summarise
+    from titans_mlx.memory.trace import Recorder, trace_rows
+    from titans_mlx.tasks import RecallTask
+
+    plots.use_theme()
+
+
+@app.cell
+def _():
+    results = mo.notebook_dir() / "results"
+    return (results,)
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(gating.CLAIM)
+    return
+
+
+@app.cell
+def _(results):
+    rows = parts.evidence(gating.CLAIM, results)
+    summary = summarise(rows, ("model", "gate", "x", "use"))
+    parts.verdict(gating.CLAIM, rows)
+    return rows, summary
+
+
+@app.cell(hide_code=True)
+def _(results, summary):
+    mo.vstack(
+        [
+            panels(summary),
+            parts.numbers([row for row in summary if row["gate"]], {"Gate": "gate", "Factor": "x"}),
+            mo.md(f"""
+            **How to read this.** Each panel scales one gate of all memories of a trained model, at test time only; at 1
+            the model is as it was trained. Theta is how much of a surprise is written, eta how much of past surprise is
+            carried on, alpha how much is forgotten. Factors are evenly spaced on the axis, from closed to eight times.
+
+            {parts.origin(gating.CLAIM, results)}
+            """),
+        ]
+    )
+    return
+
+
+@app.function
+def panels(rows):
+    """A small multiple per gate, the model as trained among its factors."""
+    charts = []
+    for gate in gating.GATES:
+        found = [row for row in rows if row["gate"] in (gate, "none")]
+        charts.append(
+            plots.sweep_chart(
+                found, "x", f"Factor on {gate}", reference=(1.0, "as trained"), levels=True, width=190, heading=gate
+            )
+        )
+    return mo.hstack(charts, justify="start", gap=1, wrap=True)
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(contextual.CLAIM)
+    return
+
+
+@app.cell(hide_code=True)
+def _(rows, summary):
+    uses = [gating.WHOLE, gating.BARE, gating.RESET, gating.FROZEN]
+    mo.vstack(
+        [
+            parts.verdict(contextual.CLAIM, rows),
+            plots.dot_chart([row for row in summary if row["use"]], "use", uses),
+            mo.md("""
+            **How to read this.** The same trained models, whole and with something taken away. Where a point stays
+            where it was, what was taken away was not needed. The dashed line is chance; the whiskers are 95 % intervals
+            over trainings.
+            """),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    mo.md("""
+    ## Turn the gates yourself
+
+    A small trained model (LMM, matrix memory, two blocks of two heads) reads again with its gates scaled as you set
+    them; nothing is trained. The heatmap is one sequence of pairs, filler and queries, computed by the definition.
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    steps = [0, 0.125, 0.25, 0.5, 1, 2, 4, 8]
+    theta, eta, alpha = (
+        mo.ui.slider(steps=steps, value=1, label=f"{name} times", show_value=True) for name in ("theta", "eta", "alpha")
+    )
+    mo.hstack([theta, eta, alpha], justify="start", gap=1.5, wrap=True)
+    return alpha, eta, theta
+
+
+@app.cell
+def _(results):
+    demo = results / "demo"
+    mo.stop(
+        not (demo / "config.json").exists(),
+        mo.callout(mo.md("No trained model is stored yet: `python scripts/demo_model.py` makes one."), kind="warn"),
+    )
+    stored = json.loads((demo / "config.json").read_text(encoding="utf-8"))
+    task = RecallTask(**stored["task"])
+    model = titans_mlx.Titans(titans_mlx.TitansConfig.from_dict(stored["model"]))
+    model.load_weights(str(demo / "model.safetensors"))
+    mx.eval(model.parameters())
+    return model, task
+
+
+@app.cell(hide_code=True)
+def _(alpha, eta, model, task, theta):
+    factors = {"alpha": alpha.value, "eta": eta.value, "theta": theta.value}
+    batch = task.sample(64, 44, 7)
+    share = float(answered(model, batch, factors).mean())
+    recorder = Recorder()
+    mx.eval(changed(model, factors).hidden(mx.array(batch.tokens[:1]), observe=recorder))
+    work = trace_rows(recorder.traces(), task.spell(batch.tokens[0]).split())
+    mo.vstack(
+        [
+            mo.stat(f"{share:.0%}", label="answers right", caption=f"64 sequences; chance {task.chance:.0%}"),
+            plots.memory_heatmap(work),
+        ]
+    )
+    return share, work
+
+
+@app.cell(hide_code=True)
+def _():
+    run_button = mo.ui.run_button(label="Train and test")
+    mo.vstack(
+        [
+            mo.md("## Try it live\n\nTrains the matrix memory once and turns its gates, in about half a minute."),
+            run_button,
+        ]
+    )
+    return (run_button,)
+
+
+@app.cell(hide_code=True)
+def _(run_button):
+    mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
+    live_rows = summarise(parts.run_live(gating.jobs("quick"), run_lab), ("model", "gate", "x", "use"))
+    panels(live_rows)
+    return (live_rows,)
+
+
+if __name__ == "__main__":
+    app.run()

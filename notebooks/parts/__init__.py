@@ -1,0 +1,103 @@
+"""What the notebooks have in common: a claim's heading, its evidence, a live run with a progress bar."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import marimo as mo
+
+from titans_mlx.claims.base import Claim, Job, Progress, Row
+from titans_mlx.claims.store import stored_results, stored_rows
+
+
+def heading(claim: Claim) -> mo.Html:
+    """A claim, with its protocol and its rule folded away."""
+    return mo.vstack(
+        [
+            mo.md(f"## {claim.title}\n\n**{claim.statement}**"),
+            mo.accordion(
+                {
+                    "What is run": mo.md(claim.protocol),
+                    "What would refute it, and the rule of the verdict": mo.md(f"{claim.refuted_by}\n\n{claim.rule}"),
+                }
+            ),
+        ]
+    )
+
+
+def evidence(claim: Claim, results: Path) -> list[Row]:
+    """The stored rows of a claim; where there are none, the cell ends with the command that makes them."""
+    rows = stored_rows(results, claim)
+    command = f"python scripts/claims.py run {claim.evidence or claim.id} --jobs 2"
+    hint = f"""No results are stored yet. This makes them, keeps what is done after a stop, and takes long:
+
+    ```
+    {command}
+    ```
+
+    The live run below needs none."""
+    mo.stop(not rows, mo.callout(mo.md(hint), kind="warn"))
+    return rows
+
+
+def verdict(claim: Claim, rows: list[Row]) -> mo.Html:
+    """The verdict by the claim's rule, with its figure and scale."""
+    found = claim.judge(rows)
+    kind = {"reproduced": "success", "not reproduced": "danger"}.get(found.status, "warn")
+    return mo.callout(mo.md(f"**{found.status.capitalize()}.** {found.figure}. {found.scale}".rstrip(". ") + "."), kind)
+
+
+def provenance_line(stored: list[dict[str, Any]]) -> str:
+    """Where the stored numbers come from, in a sentence."""
+    origins = [result["provenance"] for result in stored]
+    commits = sorted({str(origin["commit"])[:9] for origin in origins})
+    hours = sum(origin["seconds"] for origin in origins) / 3600
+    machines = sorted({f"{origin['processor']} ({origin['cores']} cores)" for origin in origins})
+    last = max(origin["started"] for origin in origins)[:10]
+    where = f"{hours:.1f} hours on {', '.join(machines)}, commit {', '.join(commits)}"
+    return f"Stored runs: {len(stored)}; {where}; the last on {last}."
+
+
+def origin(claim: Claim, results: Path) -> str:
+    """:func:`provenance_line` of a claim's stored results."""
+    return provenance_line(stored_results(results, claim))
+
+
+def numbers(rows: Sequence[Row], columns: dict[str, str]) -> mo.Html:
+    """Rows of a summary as a table that is folded away; ``columns`` are those of the settings, by their names here."""
+    lines = [
+        {
+            "Model": row["model"],
+            **{title: row[name] for title, name in columns.items()},
+            "Accuracy": f"{row['accuracy']:.1%}",
+            "95 % interval": f"{row['low']:.1%} to {row['high']:.1%}",
+            "Seeds": row["seeds"],
+            "Answers": row["answers"],
+            "Parameters": row["parameters"],
+            "Training (s)": round(row["train_seconds"]),
+        }
+        for row in rows
+    ]
+    return mo.accordion({"The numbers": mo.ui.table(lines, selection=None, page_size=12, show_download=False)})
+
+
+def run_live(jobs: Sequence[Job], run_job: Callable[[Job, Progress], list[Row]]) -> list[Row]:
+    """Rows of some jobs run here and now, under a progress bar."""
+    rows, done = [], 0
+    with mo.status.progress_bar(total=100 * len(jobs), title="Live run", remove_on_exit=True) as bar:
+        for index, job in enumerate(jobs):
+
+            def report(what: str, share: float, index: int = index) -> None:
+                nonlocal done
+                now = max(done, round(100 * (index + share)))
+                bar.update(increment=now - done, subtitle=what)
+                done = now
+
+            rows += run_job(job, report)
+    return rows
+
+
+def asked_to_run(button: mo.ui.run_button) -> bool:
+    """Whether a live run is wanted: the button, or ``-- --run true`` on the command line."""
+    # A test has no command line to ask.
+    return button.value or (mo.app_meta().mode != "test" and "run" in mo.cli_args())

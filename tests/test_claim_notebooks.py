@@ -1,0 +1,53 @@
+"""The notebooks of single claims open on what is stored, say what to run when nothing is, and train only when asked."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from titans_mlx.claims import CLAIMS
+from titans_mlx.claims.store import run_and_store
+
+FOLDER = Path(__file__).parent.parent / "notebooks"
+SHOWN = {"02_copying": "distractors", "03_capacity": "capacity", "04_gating": "gating", "05_chunks": "chunks"}
+"""The claim of each notebook."""
+
+
+def test_every_notebook_is_tested_here_or_in_a_file_of_its_own() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SHOWN, "titans_claims"}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of the smoke profiles, which are of four steps and no evidence."""
+    folder = tmp_path_factory.mktemp("results")
+    for name in SHOWN.values():
+        for job in CLAIMS[name].jobs("smoke"):
+            run_and_store(folder, CLAIMS[name], job)
+    return folder
+
+
+def opened(name: str, results: Path) -> tuple[str, dict]:
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    outputs, defs = module.app.run(defs={"results": results})
+    return "\n".join(output.text for output in outputs if hasattr(output, "text")), defs
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_it_shows_what_is_stored_and_trains_nothing(name: str, results: Path) -> None:
+    shown, defs = opened(name, results)
+    claim = CLAIMS[SHOWN[name]]
+    assert claim.statement.split(";")[0] in shown
+    assert "Unfinished" in shown, "the smoke profile decides nothing"
+    assert f"Stored runs: {len(claim.jobs('smoke'))}" in shown
+    assert "How to read this" in shown and "The numbers" in shown
+    assert "Nothing has been run yet" in shown and "live_rows" not in defs
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_it_says_what_to_run_when_nothing_is_stored(name: str, tmp_path: Path) -> None:
+    shown, defs = opened(name, tmp_path)
+    assert f"scripts/claims.py run {SHOWN[name]}" in shown
+    assert "summary" not in defs

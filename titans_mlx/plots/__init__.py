@@ -1,0 +1,25 @@
+"""Tidy rows in, altair charts out: the one place that knows how a result is drawn.
+
+Rows are dicts of JSON values, as ``recall_distance.summarise``, ``lab.summarise`` and ``memory.trace.trace_rows`` give
+them.
+"""
+
+from titans_mlx.plots.recall import chosen_rows, cost_chart, recall_chart, recall_picture
+from titans_mlx.plots.style import OTHERS, SOLID, STYLES, use_theme
+from titans_mlx.plots.sweep import dot_chart, matrix_chart, sweep_chart
+from titans_mlx.plots.work import memory_heatmap
+
+__all__ = [
+    "OTHERS",
+    "SOLID",
+    "STYLES",
+    "chosen_rows",
+    "cost_chart",
+    "dot_chart",
+    "matrix_chart",
+    "memory_heatmap",
+    "recall_chart",
+    "recall_picture",
+    "sweep_chart",
+    "use_theme",
+]

@@ -1,0 +1,122 @@
+"""How every chart looks: theme, one colour, dash and shape per model, and the marks that charts share.
+
+Colours are Okabe and Ito's, told apart by colour-blind eyes, with two pairs more for the many recurrences; a model's
+colour and shape are its own, and what is not Titans is dashed.
+"""
+
+from typing import Any
+
+import altair as alt
+
+Row = dict[str, Any]
+
+FONT = "Helvetica Neue, Helvetica, Arial, DejaVu Sans, sans-serif"
+INK, PALE, GRID = "#222222", "#6b6b6b", "#e4e4e4"
+SOLID = [1, 0]
+
+STYLES: dict[str, tuple[str, list[int], str]] = {
+    "LMM matrix": ("#0072B2", SOLID, "circle"),
+    "LMM deep": ("#56B4E9", SOLID, "square"),
+    "MAC": ("#009E73", SOLID, "triangle-up"),
+    "MAG": ("#D55E00", SOLID, "diamond"),
+    "MAL": ("#CC79A7", SOLID, "triangle-down"),
+    "RetNet": ("#E69F00", [2, 2], "cross"),
+    "Linear attention": ("#b59a00", [8, 3], "square"),
+    "DeltaNet": ("#7b3294", [6, 2], "diamond"),
+    "Gated DeltaNet": ("#b58ad6", [2, 2], "triangle-up"),
+    "TTT linear": ("#8c510a", [6, 2], "circle"),
+    "TTT MLP": ("#d0924a", [2, 2], "triangle-down"),
+    "Sliding window": ("#000000", [6, 3], "square"),
+    "Transformer": ("#6b6b6b", [9, 3, 2, 3], "triangle-right"),
+    "Transformer, no positions": ("#9a9a9a", [2, 3], "triangle-left"),
+}
+"""Colour, dash and shape of each model of the recall claim; other names those of ``OTHERS``."""
+OTHERS = tuple(
+    (colour, SOLID, shape)
+    for colour, shape in zip(
+        ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#000000", "#9a9a9a"),
+        ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left"),
+        strict=True,
+    )
+)
+"""Of names that are no model's, by turns, in the order in which they come."""
+
+
+def use_theme() -> None:
+    """Make the look of this package altair's, for the whole process: readable sizes, a font stack, a white ground."""
+    config = {
+        "background": "white",
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": {
+            "labelFontSize": 12,
+            "titleFontSize": 13,
+            "titleFontWeight": "normal",
+            "labelColor": INK,
+            "titleColor": INK,
+            "titlePadding": 8,
+            "gridColor": GRID,
+            "domainColor": PALE,
+            "tickColor": PALE,
+        },
+        "legend": {"labelFontSize": 12, "titleFontSize": 12, "symbolSize": 90, "labelLimit": 240, "labelColor": INK},
+        "title": {
+            "fontSize": 14,
+            "anchor": "start",
+            "frame": "group",
+            "fontWeight": 600,
+            "color": INK,
+            "subtitleColor": PALE,
+        },
+        "header": {"labelFontSize": 12, "titleFontSize": 13},
+    }
+    alt.theme.register("titans", enable=True)(lambda: alt.theme.ThemeConfig({"config": config}))
+
+
+def data(rows: list[Row], names: tuple[str, ...]) -> alt.Data:
+    """Some columns of the rows, in the chart itself."""
+    return alt.Data(values=[{name: row[name] for name in names} for row in rows])
+
+
+def colour(rows: list[Row], legend: bool = True) -> alt.Color:
+    """One colour per model, and the legend."""
+    return alt.Color("model:N", scale=scale(rows, 0), legend=_legend(legend))
+
+
+def scale(rows: list[Row], part: int) -> alt.Scale:
+    """The models on the chart in the order of ``STYLES``, and their colours (0), dashes (1) or shapes (2)."""
+    present = dict.fromkeys(row["model"] for row in rows)
+    others = [name for name in present if name not in STYLES]
+    styles = {name: STYLES[name] for name in STYLES if name in present}
+    styles |= {name: OTHERS[index % len(OTHERS)] for index, name in enumerate(others)}
+    return alt.Scale(domain=list(styles), range=[style[part] for style in styles.values()])
+
+
+def _legend(shown: bool) -> alt.Legend | None:
+    return alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1, symbolStrokeWidth=0) if shown else None
+
+
+def lines(base: alt.Chart, rows: list[Row], opacity: Any, legend: bool = True) -> list[alt.Chart]:
+    """A line per model with its points."""
+    dash = alt.StrokeDash("model:N", scale=scale(rows, 1), legend=None)
+    shape = alt.Shape("model:N", scale=scale(rows, 2), legend=_legend(legend))
+    line = base.mark_line(strokeWidth=2).encode(strokeDash=dash, opacity=opacity)
+    return [line, base.mark_point(filled=True, size=55).encode(shape=shape, opacity=opacity)]
+
+
+def chance(rows: list[Row]) -> alt.LayerChart:
+    """A dashed line where guessing would be, named beside the plot."""
+    chance = rows[0]["chance"]
+    base = alt.Chart(alt.Data(values=[{"chance": chance}])).encode(y="chance:Q")
+    rule = base.mark_rule(strokeDash=[5, 4], color=PALE)
+    name = base.mark_text(align="left", dx=8, color=PALE, fontSize=12)
+    return rule + name.encode(x=alt.value("width"), text=alt.value(f"chance {chance:.0%}"))
+
+
+def trained(rows: list[Row]) -> alt.LayerChart:
+    """An upright line at the longest training sequence, named above the plot."""
+    length = max(row["trained_length"] for row in rows)
+    base = alt.Chart(alt.Data(values=[{"length": length}])).encode(x="length:Q")
+    rule = base.mark_rule(strokeDash=[2, 3], color=INK, strokeWidth=1.2)
+    name = base.mark_text(baseline="bottom", dy=-3, color=INK, fontSize=12)
+    return rule + name.encode(y=alt.value(0), text=alt.value(f"trained up to {length:,} tokens"))
