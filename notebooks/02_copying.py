@@ -7,10 +7,9 @@ with app.setup:
     import marimo as mo
 
     # Before mlx, so that OpenBLAS is in place when it is loaded.
-
-    # isort: split
     import parts
 
+    # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import distractors
     from titans_mlx.claims.lab import run_lab, summarise

@@ -4,23 +4,19 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Gating strength, contextual and persistent memory")
 
 with app.setup:
-    import json
-
     import marimo as mo
 
     # Before mlx, so that OpenBLAS is in place when it is loaded.
-    import titans_mlx
+    import parts
 
     # isort: split
     import mlx.core as mx
-    import parts
 
     from titans_mlx import plots
     from titans_mlx.claims import contextual, gating
     from titans_mlx.claims.interventions import changed
     from titans_mlx.claims.lab import answered, run_lab, summarise
     from titans_mlx.memory.trace import Recorder, trace_rows
-    from titans_mlx.tasks import RecallTask
 
     plots.use_theme()
 
@@ -123,16 +119,7 @@ def _():
 
 @app.cell
 def _(results):
-    demo = results / "demo"
-    mo.stop(
-        not (demo / "config.json").exists(),
-        mo.callout(mo.md("No trained model is stored yet: `python scripts/demo_model.py` makes one."), kind="warn"),
-    )
-    stored = json.loads((demo / "config.json").read_text(encoding="utf-8"))
-    task = RecallTask(**stored["task"])
-    model = titans_mlx.Titans(titans_mlx.TitansConfig.from_dict(stored["model"]))
-    model.load_weights(str(demo / "model.safetensors"))
-    mx.eval(model.parameters())
+    model, task = parts.demo(results)
     return model, task
 
 

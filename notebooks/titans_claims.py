@@ -4,12 +4,9 @@ __generated_with = "0.25.2"
 app = marimo.App(width="medium", app_title="Titans: claims and evidence")
 
 with app.setup:
-    import json
-
     import marimo as mo
 
     # Before mlx, so that OpenBLAS is in place when it is loaded.
-    import titans_mlx
 
     # isort: split
     import mlx.core as mx
@@ -20,7 +17,6 @@ with app.setup:
     from titans_mlx.claims.recall_runs import run_job
     from titans_mlx.claims.store import stored_rows
     from titans_mlx.memory.trace import Recorder, trace_rows
-    from titans_mlx.tasks import RecallTask
     from titans_mlx.tasks.recall import SETTINGS
 
     plots.use_theme()
@@ -258,19 +254,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _(results):
-    demo = results / "demo"
-    mo.stop(
-        not (demo / "config.json").exists(),
-        mo.callout(
-            mo.md("No trained model is stored yet. This makes one in some minutes: `python scripts/demo_model.py`"),
-            kind="warn",
-        ),
-    )
-    stored = json.loads((demo / "config.json").read_text(encoding="utf-8"))
-    task = RecallTask(**stored["task"])
-    model = titans_mlx.Titans(titans_mlx.TitansConfig.from_dict(stored["model"]))
-    model.load_weights(str(demo / "model.safetensors"))
-    mx.eval(model.parameters())
+    model, task = parts.demo(results)
     return model, task
 
 

@@ -1,13 +1,21 @@
 """What the notebooks have in common: a claim's heading, its evidence, a live run with a progress bar."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import marimo as mo
 
+# Before mlx, so that OpenBLAS is in place when it is loaded.
+from titans_mlx import Titans, TitansConfig
+
+# isort: split
+import mlx.core as mx
+
 from titans_mlx.claims.base import Claim, Job, Progress, Row
 from titans_mlx.claims.store import stored_results, stored_rows
+from titans_mlx.tasks import RecallTask
 
 
 def heading(claim: Claim) -> mo.Html:
@@ -79,6 +87,18 @@ def numbers(rows: Sequence[Row], columns: dict[str, str]) -> mo.Html:
         for row in rows
     ]
     return mo.accordion({"The numbers": mo.ui.table(lines, selection=None, page_size=12, show_download=False)})
+
+
+def demo(results: Path) -> tuple[Titans, RecallTask]:
+    """The small trained model that is stored, and its task; without it the cell ends with the command that makes it."""
+    folder = results / "demo"
+    hint = "No trained model is stored yet. This makes one in some minutes: `python scripts/demo_model.py`"
+    mo.stop(not (folder / "config.json").exists(), mo.callout(mo.md(hint), kind="warn"))
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = Titans(TitansConfig.from_dict(stored["model"]))
+    model.load_weights(str(folder / "model.safetensors"))
+    mx.eval(model.parameters())
+    return model, RecallTask(**stored["task"])
 
 
 def run_live(jobs: Sequence[Job], run_job: Callable[[Job, Progress], list[Row]]) -> list[Row]:
