@@ -7,10 +7,10 @@ with app.setup:
     import marimo as mo
 
     # Before mlx, so that OpenBLAS is in place when it is loaded.
+    import parts
 
     # isort: split
     import mlx.core as mx
-    import parts
 
     from titans_mlx import plots
     from titans_mlx.claims import CLAIMS, recall_distance, recall_jobs, two_million
