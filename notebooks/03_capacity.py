@@ -82,9 +82,10 @@ def _(results, shown):
             parts.numbers(shown, {"Pairs": "x"}),
             mo.md(f"""
             **How to read this.** A line falls where its memory is full. A matrix of 64 x 64 has room for 64 orthogonal
-            keys; random keys are not orthogonal, so it begins to err before. Two heads of 32 hold the same number of
-            weights as one of 64 holds in half, and so on; the deep memories have more weights than any matrix here, as
-            the parameters say. All were trained with 8 to 64 pairs, in equal numbers of steps.
+            keys at most. Two heads of 32 have half the weights of one head of 64, four of 16 a quarter; the deep
+            memories have more weights than any matrix here, as the parameters say. The online matrices take exact
+            gradients; the anchored one takes them where the deep memories do, and is what those are compared with. All
+            were trained with 8 to 64 pairs, in equal numbers of steps.
 
             {parts.origin(capacity.CLAIM, results)}
             """),
@@ -98,7 +99,7 @@ def _():
     run_button = mo.ui.run_button(label="Train and test")
     mo.vstack(
         [
-            mo.md("## Try it live\n\nTrains the three matrices once, with a third of the steps, in about a minute."),
+            mo.md("## Try it live\n\nTrains the three matrices once, with a third of the steps, in about two minutes."),
             run_button,
         ]
     )

@@ -19,6 +19,7 @@ with app.setup:
     from titans_mlx.memory.trace import Recorder, trace_rows
 
     plots.use_theme()
+    KEYS = ("model", "test", "gate", "x", "use")
 
 
 @app.cell
@@ -36,7 +37,7 @@ def _():
 @app.cell
 def _(results):
     rows = parts.evidence(gating.CLAIM, results)
-    summary = summarise(rows, ("model", "gate", "x", "use"))
+    summary = summarise(rows, KEYS)
     parts.verdict(gating.CLAIM, rows)
     return rows, summary
 
@@ -45,12 +46,14 @@ def _(results):
 def _(results, summary):
     mo.vstack(
         [
-            panels(summary),
-            parts.numbers([row for row in summary if row["gate"]], {"Gate": "gate", "Factor": "x"}),
+            *[panels(summary, test) for test in gating.TASKS],
+            parts.numbers([row for row in summary if row["gate"]], {"Test": "test", "Gate": "gate", "Factor": "x"}),
             mo.md(f"""
             **How to read this.** Each panel scales one gate of all memories of a trained model, at test time only; at 1
-            the model is as it was trained. Theta is how much of a surprise is written, eta how much of past surprise is
-            carried on, alpha how much is forgotten. Factors are evenly spaced on the axis, from closed to eight times.
+            the model is as it was trained. The first row of panels is the test it was trained for, the second a harder
+            one, with more pairs and twice the distance, so that there is room to be better. Theta is how much of a
+            surprise is written, eta how much of past surprise is carried on, alpha how much is forgotten. Factors are
+            evenly spaced on the axis, from closed to eight times.
 
             {parts.origin(gating.CLAIM, results)}
             """),
@@ -60,14 +63,20 @@ def _(results, summary):
 
 
 @app.function
-def panels(rows):
+def panels(rows, test):
     """A small multiple per gate, the model as trained among its factors."""
     charts = []
     for gate in gating.GATES:
-        found = [row for row in rows if row["gate"] in (gate, "none")]
+        found = [row for row in rows if row["test"] == test and row["gate"] in (gate, "none")]
         charts.append(
             plots.sweep_chart(
-                found, "x", f"Factor on {gate}", reference=(1.0, "as trained"), levels=True, width=190, heading=gate
+                found,
+                "x",
+                f"Factor on {gate}",
+                reference=(1.0, "as trained"),
+                levels=True,
+                width=190,
+                heading=f"{gate}, {test}",
             )
         )
     return mo.hstack(charts, justify="start", gap=1, wrap=True)
@@ -145,7 +154,7 @@ def _():
     run_button = mo.ui.run_button(label="Train and test")
     mo.vstack(
         [
-            mo.md("## Try it live\n\nTrains the matrix memory once and turns its gates, in about half a minute."),
+            mo.md("## Try it live\n\nTrains the matrix memory once and turns its gates, in about a minute."),
             run_button,
         ]
     )
@@ -155,8 +164,8 @@ def _():
 @app.cell(hide_code=True)
 def _(run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(parts.run_live(gating.jobs("quick"), run_lab), ("model", "gate", "x", "use"))
-    panels(live_rows)
+    live_rows = summarise(parts.run_live(gating.jobs("quick"), run_lab), KEYS)
+    mo.vstack([panels(live_rows, test) for test in gating.TASKS])
     return (live_rows,)
 
 

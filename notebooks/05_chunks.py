@@ -12,7 +12,7 @@ with app.setup:
     # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import chunks
-    from titans_mlx.claims.lab import run_lab, summarise
+    from titans_mlx.claims.lab import run_lab
 
     plots.use_theme()
 
@@ -32,7 +32,7 @@ def _():
 @app.cell
 def _(results):
     rows = parts.evidence(chunks.CLAIM, results)
-    summary = summarise(rows, ("model", "trained", "x", "ask"))
+    summary = chunks.summary(rows)
     parts.verdict(chunks.CLAIM, rows)
     return (summary,)
 
@@ -74,11 +74,11 @@ def _(results, shown):
             parts.numbers(shown, {"Trained at": "trained", "Tested at": "x", "Asked": "ask"}),
             mo.md(f"""
             **How to read this.** A row is a trained model, a column the chunk it is tested with. Within a chunk every
-            gradient is taken at the weights of the chunk's start (eq. 16), so a key that is bound anew is not first
-            erased: the old value and the new one lie on top of each other. The pairs of a key stand up to 56 tokens
-            apart: a chunk of 16 seldom holds both, one of 256 holds the whole sequence. Beside these ({rows_of_mac}):
-            the exact online form has no such chunk, and in MAC the segment, which is the span of its attention, is
-            another length than the chunk.
+            gradient is taken at the weights of the chunk's start (eq. 16), so a key that is bound anew there is not
+            first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. The two
+            values of a key stand 2 to 46 tokens apart. Beside these ({rows_of_mac}): the exact online form has no such
+            chunk, and no bound on its writes; and in MAC the segment, which is the span of its attention, is another
+            length than the chunk.
 
             {parts.origin(chunks.CLAIM, results)}
             """),
@@ -102,7 +102,7 @@ def _():
 @app.cell(hide_code=True)
 def _(run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(parts.run_live(chunks.jobs("quick"), run_lab), ("model", "trained", "x", "ask"))
+    live_rows = chunks.summary(parts.run_live(chunks.jobs("quick"), run_lab))
     pictures([row for row in live_rows if row["ask"] == "rebound"])
     return (live_rows,)
 

@@ -55,7 +55,7 @@ def show(_: argparse.Namespace) -> None:
 
 def run_claim(arguments: argparse.Namespace) -> None:
     from titans_mlx.claims import CLAIMS
-    from titans_mlx.claims.store import is_stored, run_and_store
+    from titans_mlx.claims.store import is_stored, result_path, run_and_store
 
     for name in arguments.claims:
         if name not in CLAIMS:
@@ -70,7 +70,9 @@ def run_claim(arguments: argparse.Namespace) -> None:
     if not chosen:
         ids = [job for _, job in jobs]
         sys.exit(f"--match must be part of a job's id, one of {ids}, got {arguments.match!r}")
-    todo = [key for key, found in chosen.items() if not is_stored(arguments.results, *found)]
+    # Claims may share results: a job that two of them ask for is run once.
+    once = {result_path(arguments.results, *found): key for key, found in reversed(chosen.items())}
+    todo = [key for key in chosen if key in once.values() and not is_stored(arguments.results, *chosen[key])]
     failed = run_in_processes(todo, arguments)
     if failed:
         sys.exit(f"{len(failed)} jobs failed: {', '.join(failed)}")

@@ -23,7 +23,8 @@ def test_nothing_changed_is_the_model_itself(name: str) -> None:
     assert changed(model, {}) is model
     assert changed(model, {"reset_every": 8}) is model
     tokens = uniform(2, 30)
-    same = changed(model, {"alpha": 1.0, "eta": 1.0, "theta": 1.0, "chunk_size": model.config.memory.chunk_size})
+    factors = {"alpha": 1.0, "theta": 1.0} | ({} if name == "retnet" else {"eta": 1.0})
+    same = changed(model, {**factors, "chunk_size": model.config.memory.chunk_size})
     assert same is not model
     assert largest(model.hidden(tokens) - same.hidden(tokens)) == 0
 
@@ -50,17 +51,20 @@ def test_gates_stay_in_their_ranges() -> None:
     assert scaled(Gates(None, None, gates.step), 0.5, alpha=2, eta=2)[:2] == (None, None)
 
 
+@pytest.mark.parametrize("persistent", [0, 3])
 @pytest.mark.parametrize("name", WITH_MEMORY)
-def test_without_writes_the_memory_stands_still(name: str) -> None:
-    """RetNet's fading is fixed, and is closed as well."""
-    model, tokens = build(name, num_persistent=0), uniform(2, 30)
-    other = changed(model, {"alpha": 0.0, "theta": 0.0})
+def test_without_writes_the_memory_stands_still(name: str, persistent: int) -> None:
+    """Where it was at birth, persistent tokens absorbed as ever. RetNet's fading is fixed, and is closed as well."""
+    model, tokens = build(name, num_persistent=persistent), uniform(2, 30)
+    other = changed(model, {"alpha": 0.0, "eta": 0.0, "theta": 0.0} if name != "retnet" else {"alpha": 0, "theta": 0})
     cache = other.make_cache()
     other.hidden(tokens, cache)
-    for memory, state in zip(memories(other), cache, strict=True):
+    for layer, memory, state in zip(model.layers, memories(model), cache, strict=True):
+        owner = getattr(layer, "memory_layer", layer)
+        born = memory.init_state(2, None if name.startswith("mac") else owner.persistent)
         state = state if hasattr(state, "weights") else state.memory
-        for held, born in zip(state.weights, memory.initial_weights, strict=True):
-            assert largest(held - born) <= 1e-6
+        for held, first in zip(state.weights, born.weights, strict=True):
+            assert largest(held - first) <= 1e-6
 
 
 def test_another_chunk_is_that_chunk() -> None:
@@ -98,14 +102,24 @@ def test_a_reset_memory_knows_nothing_of_the_segments_before(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"alpha": -1}, "alpha must be a factor >= 0, got -1"),
-        ({"theta": True}, "theta must be a factor >= 0, got True"),
+        ({"alpha": -1}, "alpha must be a finite factor >= 0, got -1"),
+        ({"theta": True}, "theta must be a finite factor >= 0, got True"),
         ({"chunk_size": 0}, "chunk_size must be an integer >= 1, got 0"),
         ({"reset_every": 2.0}, "reset_every must be an integer >= 1, got 2.0"),
         ({"persistent": True}, "persistent must be False in a change, got True"),
         ({"beta": 1}, "change must be of .*got 'beta'"),
+        ({"eta": float("inf")}, "eta must be a finite factor >= 0, got inf"),
     ],
 )
 def test_bad_changes(change, message) -> None:
     with pytest.raises(ValueError, match=message):
         changed(build("lmm-online"), change)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("transformer", {"theta": 0.0}), ("sliding_window", {"chunk_size": 4}), ("retnet", {"eta": 0.5})],
+)
+def test_what_a_model_has_not_cannot_be_changed(name: str, change: dict) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(change))} must be left out"):
+        changed(build(name), change)

@@ -84,6 +84,11 @@ class Claim:
         return rows
 
 
+def job_id(*parts: str) -> str:
+    """A file name from what sets a job apart; empty parts are left out."""
+    return "-".join(part.lower().replace(",", "").replace(" ", "_") for part in parts if part)
+
+
 def check_profile(profile: Profile) -> None:
     """Require a known profile."""
     if profile not in get_args(Profile):

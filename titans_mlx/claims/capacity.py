@@ -4,23 +4,24 @@ import math
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import lab_job, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab, scale_of, summarise, verdict
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import recipes
 
-PAIRS = (4, 8, 16, 32, 64, 96, 128, 192)
+PAIRS = (8, 16, 32, 64, 96, 128, 192)
 ENOUGH = 0.9
-GROWTH, NEAR = 1.4, 2.0
+GROWTH, NEAR, MORE = 1.4, 2.0, 1.1
 MATRIX = {16: "matrix, keys of 16", 32: "matrix, keys of 32", 64: "matrix, keys of 64"}
 DEEP = {1: "depth 2, width x 1", 2: "depth 2, width x 2", 4: "depth 2, width x 4"}
 THREE = "depth 3, width x 2"
+ANCHORED = "matrix of 64, anchored"
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.1, "decay_init": 1e-6}
 """With theta at 0.01, as in the claim on recall over distance, the deep memories learn in more than twice the steps."""
 
 
 def recall(pairs: int) -> dict[str, Any]:
-    """Pairs without filler, of 256 keys and 64 values, 16 of the keys asked (all, if there are fewer)."""
+    """Pairs without filler, of 256 keys and 64 values, 16 of the keys asked (8 of 8)."""
     return {
         "kind": "recall",
         "num_keys": 256,
@@ -35,9 +36,11 @@ def architectures() -> dict[str, TitansConfig]:
     """One block of width 64 with each memory; one head, but for matrices with narrower keys, which are several."""
     base = model_configs(321)["LMM matrix"].replace(memory=recipes.titans_matrix(**BIRTH))
     made = {MATRIX[64 // heads]: base.replace(num_heads=heads) for heads in (4, 2, 1)}
-    for expansion, name in DEEP.items():
-        made[name] = base.replace(memory=recipes.titans(expansion=expansion, chunk_size=32, **BIRTH))
-    return made | {THREE: base.replace(memory=recipes.titans(depth=3, expansion=2, chunk_size=32, **BIRTH))}
+    shapes = {ANCHORED: (1, 1), **{name: (2, expansion) for expansion, name in DEEP.items()}, THREE: (3, 2)}
+    for name, (depth, expansion) in shapes.items():
+        memory = recipes.titans(depth=depth, expansion=expansion, chunk_size=32, **BIRTH)
+        made[name] = base.replace(memory=memory)
+    return made
 
 
 def jobs(profile: Profile) -> list[Job]:
@@ -83,7 +86,7 @@ def judge(rows: list[Row]) -> Verdict:
     table = {(r["model"], r["x"]): r for r in summarise(rows, ("model", "x"))}
     held = {name: capacity(table, name) for name in architectures()}
     narrow, middle, wide = (held[MATRIX[width]] for width in (16, 32, 64))
-    deep = held[DEEP[4]]
+    anchored, deep = held[ANCHORED], held[DEEP[4]]
     parts: dict[str, bool | None] = dict.fromkeys(("grows with the keys", "about as many", "deep holds more"))
     if None not in (narrow, middle, wide):
         parts["grows with the keys"] = narrow > 0 and middle >= GROWTH * narrow and wide >= GROWTH * middle
@@ -91,21 +94,21 @@ def judge(rows: list[Row]) -> Verdict:
             name_width / NEAR <= pairs <= name_width * NEAR
             for name_width, pairs in ((16, narrow), (32, middle), (64, wide))
         )
-    if None not in (wide, deep):
-        parts["deep holds more"] = deep > wide
+    if None not in (anchored, deep):
+        parts["deep holds more"] = deep >= MORE * anchored and deep > 0
     figures = ", ".join(f"{name} {math.floor(pairs)}" for name, pairs in held.items() if pairs is not None)
     return verdict(parts, f"pairs held at {ENOUGH:.0%}: {figures}", scale_of(rows, "one block of width 64"))
 
 
 PROTOCOL = f"""
-Key-value pairs without filler, of 256 keys and 64 values, then 16 of the keys in random order. Trained with 8, 16, 32
-and 64 pairs in equal parts, 800 steps of 2,048 tokens, weight decay 0.1, learning rate 0.002 or 0.004 by validation at
-64 pairs, three seeds; tested with {PAIRS[0]} to {PAIRS[-1]} pairs on 64 sequences. One block of width 64, theta born
-at 0.1.
-Memories: a matrix of one head of 64, two of 32, four of 16 (each head has keys of that width and sees its own share of
-the values); an MLP of depth 2 and hidden width 64, 128, 256, of depth 3 and 128. The models differ in the memory's
-parameters, which is the point, and in nothing else; parameters are stored in the rows. What a memory holds is the
-number of pairs at which accuracy falls below {ENOUGH:.0%}.
+Key-value pairs without filler, of 256 keys and 64 values, then 16 of the keys in random order (all of eight). Trained
+with 8, 16, 32 and 64 pairs in equal parts, 800 steps; tested with {PAIRS[0]} to {PAIRS[-1]}. {HOW_TRAINED} One block
+of width 64; births: embedding at 0.02, keys one token late, theta at 0.1, eta at 0.5, alpha at 1e-6. Memories: the
+exact online matrix of one head of 64, two of 32, four of 16 (each head has keys of that width and its own share of
+the values); and, all with gradients at the start of chunks of 32 and writes bounded to 1, a matrix of 64, MLPs of
+depth 2 with hidden width 64, 128 and 256, and one of depth 3 with 128, these with residual and norm. Models differ in
+the memory's parameters, which is the point. What a memory holds is the number of pairs, from {PAIRS[0]} on, at which
+accuracy falls below {ENOUGH:.0%}.
 """
 
 CLAIM = Claim(
@@ -117,10 +120,11 @@ CLAIM = Claim(
     "2102.11174): at most as many orthogonal keys as dimensions.",
     protocol=" ".join(PROTOCOL.split()),
     refuted_by="Capacity that does not grow with the keys' width, that is not within a factor of 2 of it, or a deep "
-    "memory that holds no more than the matrix.",
-    rule=f"Three parts. Each doubling of the keys' width multiplies what the matrix holds by at least {GROWTH}; "
-    f"what it holds is within a factor of {NEAR:g} of the width for all three; depth 2 with hidden width 256 holds "
-    "more than the matrix of 64. All: reproduced; some: reproduced in part; none: not reproduced.",
+    "memory that holds no more than the matrix with the same gradients.",
+    rule=f"Three parts. Each doubling of the keys' width multiplies what the online matrix holds by at least {GROWTH}; "
+    f"what it holds is within a factor of {NEAR:g} of the width for all three; depth 2 with hidden width 256 holds at "
+    f"least {MORE} times what the anchored matrix of 64 holds. All: reproduced; some: reproduced in part; none: not "
+    "reproduced.",
     jobs=jobs,
     run_job=run_lab,
     judge=judge,

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
+
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import lab_job, make_task, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab, scale_of, summarise, verdict
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.statistics import share
 from titans_mlx.config import TitansConfig
@@ -14,7 +16,15 @@ MATRIX, DEEP, ONLINE = "LMM matrix, anchored", "LMM deep", "LMM matrix, online"
 SEGMENTS = (16, 64)
 GAIN, NOISE = 0.05, 0.02
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.1, "decay_init": 0.001}
-TASK: dict[str, Any] = {"kind": "rebinding", "num_pairs": 16, "num_rebound": 8, "gap": 8, "distance": 32}
+PAIRS = ((2, 1), (4, 2), (8, 4), (16, 8))
+"""Pairs stored, and how many of them are bound anew: the more, the farther apart are the two values of a key."""
+KEYS = ("model", "trained", "x", "ask")
+
+
+def rebinding(pairs: int, rebound: int, ask: str = "all") -> dict[str, Any]:
+    """Pairs, some bound anew at once, anywhere within the first tokens; then filler and queries."""
+    fields = {"num_pairs": pairs, "num_rebound": rebound, "gap": 0, "distance": 32, "lead": 64, "ask": ask}
+    return {"kind": "rebinding", **fields}
 
 
 def mac_name(segment: int, chunk: int) -> str:
@@ -24,7 +34,7 @@ def mac_name(segment: int, chunk: int) -> str:
 
 def architectures() -> dict[tuple[str, int], TitansConfig]:
     """By name and chunk size; the online form has none that matters."""
-    base = model_configs(make_task(TASK).vocab_size)["LMM matrix"]
+    base = model_configs(make_task(rebinding(*PAIRS[0])).vocab_size)["LMM matrix"]
 
     def with_memory(memory: Any, **changes: Any) -> TitansConfig:
         return base.replace(memory=memory, **changes)
@@ -49,12 +59,19 @@ def jobs(profile: Profile) -> list[Job]:
     check_profile(profile)
 
     def job(model: str, size: int, **options: Any) -> Job:
-        tests = [{"x": size, "ask": ask, "task": {**TASK, "ask": ask}} for ask in ("rebound", "kept")]
-        if model in (MATRIX, DEEP):
-            tests = [{**t, "x": x, "change": {"chunk_size": x}} for t in tests for x in SIZES]
-        tests = [{"trained": size, **test} for test in tests]
-        option = f"chunk {size}" if model in (MATRIX, DEEP) else "paper"
-        return lab_job(model, architectures()[model, size], [TASK], tests, option=option, **options)
+        anchored = model in (MATRIX, DEEP)
+        tests = [
+            {
+                **{"trained": size, "x": x, "pairs": pairs, "ask": ask, "task": rebinding(pairs, rebound, ask)},
+                **({"change": {"chunk_size": x}} if anchored else {}),
+            }
+            for ask in ("rebound", "kept")
+            for x in (SIZES if anchored else (size,))
+            for pairs, rebound in PAIRS
+        ]
+        option = f"chunk {size}" if anchored else "paper"
+        train = [rebinding(*pairs) for pairs in PAIRS]
+        return lab_job(model, architectures()[model, size], train, tests, option=option, **options)
 
     if profile == "full":
         return [job(model, size) for model, size in architectures()]
@@ -63,10 +80,21 @@ def jobs(profile: Profile) -> list[Job]:
     return [job(MATRIX, size, **small) for size in (16, 256)]
 
 
+def summary(rows: list[Row]) -> list[Row]:
+    """One row per model, chunk trained, chunk tested and keys asked; numbers of pairs weigh the same."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((*[row[key] for key in KEYS], row["seed"]), []).append(row)
+    averaged = []
+    for members in groups.values():
+        shares = np.mean([np.array(m["correct"]) / m["queries"] for m in members], axis=0)
+        averaged.append({**members[0], "accuracy": float(shares.mean()), "correct": shares.tolist(), "queries": 1})
+    return summarise(averaged, KEYS)
+
+
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
-    keys = ("model", "trained", "x", "ask")
-    table = {tuple(r[key] for key in keys): r for r in summarise(rows, keys)}
+    table = {tuple(r[key] for key in KEYS): r for r in summary(rows)}
     parts: dict[str, bool | None] = {}
     figures = []
     for model in (MATRIX, DEEP):
@@ -82,16 +110,18 @@ def judge(rows: list[Row]) -> Verdict:
     online = [table.get((ONLINE, 0, 0, ask)) for ask in ("rebound", "kept")]
     if None not in online:
         figures.append(f"{ONLINE} {sum(row['accuracy'] for row in online) / 2:.0%}")
-    return verdict(parts, "; ".join(figures), scale_of(rows, "16 pairs, 8 rebound"))
+    return verdict(parts, "; ".join(figures), scale_of(rows, "2 to 16 pairs, half of them rebound"))
 
 
-PROTOCOL = """
-Sixteen pairs, eight filler words, eight of the keys bound anew, 32 filler words, all keys asked: the last value counts.
-A stale gradient does not see what the same chunk has written, so it adds the new value to the old one. One block of
-width 64, one head, gates born at this package's defaults, 400 steps of 2,048 tokens, weight decay 0.1, learning rate
-0.002 or 0.004 by validation, three seeds, 64 test sequences, rebound and kept keys asked apart. Trained with chunks of
-1, 4, 16, 64 and 256 (all of the sequence), and each tested with all of them; the matrix's exact online form beside
-them; and MAC with segments and chunks of 16 and 64 in all four ways, to tell chunk from segment.
+PROTOCOL = f"""
+2, 4, 8 or 16 pairs, half of the keys bound anew right after them, filler, all keys asked: the last value counts. The
+two values of a key stand 2 to 46 tokens apart, and 0 to 64 filler words come before, so that chunk boundaries fall
+anywhere. A stale gradient does not see what the same chunk has written: the new value is added to the old one, which
+is not erased first. One block of width 64, one head; births: embedding at 0.02, keys one token late, gates at this
+package's defaults. 400 steps. {HOW_TRAINED} Rebound and kept keys are asked apart, every number of pairs weighs the
+same. Matrix and deep memory, both with writes bounded to 1, trained with chunks of 1, 4, 16, 64 and 256 (all of the
+sequence), each tested with all of them; beside them the matrix's exact online form, which has no bound; and MAC with
+segments and chunks of 16 and 64 in all four ways, to tell chunk from segment.
 """
 
 CLAIM = Claim(

@@ -1,28 +1,33 @@
 """Claim: recall comes from writes at test time, with gates as strong as training made them."""
 
+from typing import Any
+
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import lab_job, make_task, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, LEARNED, lab_job, make_task, run_lab, scale_of, summarise, verdict
 from titans_mlx.claims.recall_jobs import TITANS, WINDOW, model_configs
 from titans_mlx.claims.statistics import share
 
 GATES = ("alpha", "eta", "theta")
 FACTORS = (0.0, 0.25, 0.5, 2.0, 4.0, 8.0)
-DISTANCE = 200
-AS_GOOD, MATTERS = 0.02, 0.10
+DISTANCE, HARD_DISTANCE, HARD_PAIRS = 200, 400, 32
+AS_GOOD, MATTERS, CEILING = 0.02, 0.10, 0.98
+TRAINED, HARD = "as trained", "harder"
 WHOLE, FROZEN, RESET, BARE = "whole", "no writes", f"reset every {WINDOW} tokens", "no persistent tokens"
 
 
-def recall(distance: int) -> dict:
-    """Eight pairs, all of them asked, few filler words."""
-    return {"kind": "recall", "distance": distance}
+def recall(distance: int, pairs: int = 8) -> dict[str, Any]:
+    """Pairs, all of them asked, few filler words."""
+    return {"kind": "recall", "distance": distance, "num_pairs": pairs, "num_queries": pairs}
 
 
-TESTS = [
-    {"gate": "none", "x": 1.0, "use": WHOLE, "change": {}},
-    *[{"gate": gate, "x": factor, "use": "", "change": {gate: factor}} for gate in GATES for factor in FACTORS],
-    {"gate": "", "x": 1.0, "use": FROZEN, "change": {"alpha": 0.0, "theta": 0.0}},
-    {"gate": "", "x": 1.0, "use": RESET, "change": {"reset_every": WINDOW}},
-    {"gate": "", "x": 1.0, "use": BARE, "change": {"persistent": False}},
+TASKS = {TRAINED: recall(DISTANCE), HARD: recall(HARD_DISTANCE, HARD_PAIRS)}
+TURNED = [{"gate": "none", "x": 1.0, "change": {}}]
+TURNED += [{"gate": gate, "x": factor, "change": {gate: factor}} for gate in GATES for factor in FACTORS]
+TAKEN = {FROZEN: {"alpha": 0.0, "theta": 0.0}, RESET: {"reset_every": WINDOW}, BARE: {"persistent": False}}
+TESTS = [{"test": test, "use": "", **turned, "task": task} for test, task in TASKS.items() for turned in TURNED]
+TESTS += [
+    {"test": TRAINED, "use": use, "gate": "", "x": 1.0, "change": change, "task": TASKS[TRAINED]}
+    for use, change in {WHOLE: {}, **TAKEN}.items()
 ]
 
 
@@ -33,13 +38,12 @@ def jobs(profile: Profile) -> list[Job]:
         ValueError: if the profile is unknown.
     """
     check_profile(profile)
-    tests = [{"task": recall(DISTANCE), **test} for test in TESTS]
     configs = model_configs(make_task(recall(0)).vocab_size)
     train = [recall(distance) for distance in (16, 64, DISTANCE)]
 
     def job(model: str, **options: object) -> Job:
-        config = configs[model]
-        return lab_job(model, config.replace(memory=config.memory.replace(decay_init=0.001)), train, tests, **options)
+        memory = configs[model].memory.replace(decay_init=0.001, step_init=0.1)
+        return lab_job(model, configs[model].replace(memory=memory), train, TESTS, **options)
 
     if profile == "smoke":
         return [job(TITANS[0], label="smoke", seeds=(0,), grid=((4e-3, 0.1),), steps=3, sequences=4)]
@@ -50,36 +54,37 @@ def jobs(profile: Profile) -> list[Job]:
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
-    table = {(r["model"], r["gate"], r["x"]): r for r in summarise(rows, ("model", "gate", "x", "use")) if r["gate"]}
+    keys = ("model", "test", "gate", "x", "use")
+    table = {tuple(r[key] for key in keys[:4]): r for r in summarise(rows, keys) if r["gate"]}
     parts: dict[str, bool | None] = {}
     figures = []
     for model in TITANS:
-        trained = table.get((model, "none", 1.0))
+        trained, hard = (table.get((model, test, "none", 1.0)) for test in TASKS)
         if trained is None:
             parts[model] = None
             continue
-        others = {(gate, x): table[model, gate, x] for gate in GATES for x in FACTORS}
-        closed = others["theta", 0.0]
-        gate, factor = max(others, key=lambda key: others[key]["accuracy"])
-        best = others[gate, factor]
+        turned = {(gate, x): table[model, HARD, gate, x] for gate in GATES for x in FACTORS if x}
+        best, worst = (choose(turned, key=lambda key: turned[key]["accuracy"]) for choose in (max, min))
+        closed, high, low = table[model, TRAINED, "theta", 0.0], turned[best], turned[worst]
         parts[model] = (
-            closed["accuracy"] <= 2 * closed["chance"]
-            and trained["accuracy"] >= best["accuracy"] - AS_GOOD
-            and min(r["accuracy"] for (_, x), r in others.items() if x) <= trained["accuracy"] - MATTERS
+            trained["worst"] >= LEARNED
+            and closed["accuracy"] <= 2 * closed["chance"]
+            and high["accuracy"] - AS_GOOD <= hard["accuracy"] <= CEILING
+            and low["accuracy"] <= hard["accuracy"] - MATTERS
         )
-        found = f"{model} {share(trained)}, without writes {closed['accuracy']:.0%}"
-        if best["accuracy"] > trained["accuracy"]:
-            found += f", at best {best['accuracy']:.0%} ({gate} x {factor:g})"
-        figures.append(found)
-    return verdict(parts, "; ".join(figures), scale_of(rows, f"distance {DISTANCE}"))
+        figures.append(
+            f"{model} {share(trained)}, theta closed {closed['accuracy']:.0%}; harder {hard['accuracy']:.0%}, from "
+            f"{low['accuracy']:.0%} ({worst[0]} x {worst[1]:g}) to {high['accuracy']:.0%} ({best[0]} x {best[1]:g})"
+        )
+    return verdict(parts, "; ".join(figures), scale_of(rows, f"distances {DISTANCE} and {HARD_DISTANCE}"))
 
 
 PROTOCOL = f"""
 Eight key-value pairs, 16, 64 or {DISTANCE} filler words (30 of them to draw from), all keys asked. One block of width
-64, window and segment {WINDOW}, births as in the claim on recall over distance but for alpha at 0.001, 400 steps of
-2,048 tokens, weight decay 0.1, learning rate 0.002 or 0.004 by validation at {DISTANCE}, three seeds.
-Tested at {DISTANCE} on 64 sequences, with one gate of all memories times a factor: 0, 1/4, 1/2, 2, 4, 8 (alpha and eta
-kept below 1, theta at most 1/2), and unchanged.
+64, one head, window and segment {WINDOW}, four persistent tokens; births: embedding at 0.02, keys one token late,
+gates at this package's defaults. 400 steps. {HOW_TRAINED} Tested at {DISTANCE} words as trained, and, since that may
+be too easy to tell gates apart, with {HARD_PAIRS} pairs at {HARD_DISTANCE}; each with one gate of all memories times
+a factor while reading: 0, 1/4, 1/2, 2, 4, 8 (alpha and eta kept below 1, theta at most 1/2), and unchanged.
 """
 
 CLAIM = Claim(
@@ -91,9 +96,10 @@ CLAIM = Claim(
     protocol=" ".join(PROTOCOL.split()),
     refuted_by="Recall above twice chance with theta at 0, a factor that is better by more than 2 points, or no factor "
     "but 0 that costs 10 points.",
-    rule=f"A Titans variant holds if, mean over seeds, it is right at most at twice chance with theta closed, if no "
-    f"factor on any gate beats the gates as trained by more than {AS_GOOD:.0%}, and if some factor other than 0 costs "
-    f"at least {MATTERS:.0%}. All five: reproduced; some: reproduced in part; none: not reproduced.",
+    rule=f"A Titans variant holds if every seed is right in {LEARNED:.0%} of its answers as trained; if with theta "
+    "closed it is right at most at twice chance; and if, at the harder test, where it must leave room (at most "
+    f"{CEILING:.0%}), no factor but 0 on any gate is better by more than {AS_GOOD:.0%} and one costs at least "
+    f"{MATTERS:.0%}. Means over seeds. All five: reproduced; some: reproduced in part; none: not reproduced.",
     jobs=jobs,
     run_job=run_lab,
     judge=judge,

@@ -1,5 +1,6 @@
 """What can be changed of a trained model when it is tested: its gates, its chunk, its persistent tokens, its memory."""
 
+import math
 from typing import Any
 
 import mlx.core as mx
@@ -7,6 +8,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from titans_mlx.blocks import LMMBlock, MACBlock, MAGBlock, MALBlock
+from titans_mlx.config import TitansConfig
 from titans_mlx.memory import MemoryState, NeuralMemory
 from titans_mlx.memory.learner import Gates
 from titans_mlx.model import Titans
@@ -22,8 +24,8 @@ def check_change(change: dict[str, Any]) -> None:
     for name, value in change.items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if name in FACTORS:
-            if not (number and value >= 0):
-                raise ValueError(f"{name} must be a factor >= 0, got {value!r}")
+            if not (number and 0 <= value < math.inf):
+                raise ValueError(f"{name} must be a finite factor >= 0, got {value!r}")
         elif name in COUNTS:
             if not (isinstance(value, int) and number and value >= 1):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
@@ -38,16 +40,23 @@ def changed(model: Titans, change: dict[str, Any]) -> Titans:
 
     Args:
         model: trained; left as it is.
-        change: ``alpha``, ``eta``, ``theta``: factors on the gates, which stay in their ranges; ``chunk_size`` of the
-            memory; ``persistent``: False takes the persistent tokens away. ``reset_every`` is for :func:`read`.
+        change: ``alpha``, ``eta``, ``theta``: factors on the gates while reading, which stay in their ranges;
+            ``chunk_size`` of the memory; ``persistent``: False takes the persistent tokens away. ``reset_every`` is for
+            :func:`read`.
 
     Raises:
-        ValueError: if there is no such change.
+        ValueError: if there is no such change, or the model has no memory, or not the gate, that it is of.
     """
     check_change(change)
     if not change.keys() - {"reset_every"}:
         return model
     config = model.config
+    gates = _gates(config)
+    for name in change.keys() - {"persistent", "reset_every"}:
+        if not gates[name]:
+            raise ValueError(
+                f"{name} must be left out for a {config.variant} that has no such thing, got {change[name]!r}"
+            )
     if "chunk_size" in change:
         config = config.replace(memory=config.memory.replace(chunk_size=change["chunk_size"]))
     if "persistent" in change:
@@ -60,6 +69,17 @@ def changed(model: Titans, change: dict[str, Any]) -> Titans:
         for memory in memories(other):
             memory.change_gates = lambda gates, most=memory.config.max_step: scaled(gates, most, **factors)
     return other
+
+
+def _gates(config: TitansConfig) -> dict[str, bool]:
+    """What a model has of all that can be changed in its memory."""
+    memory, has = config.memory, config.variant not in ("transformer", "sliding_window")
+    return {
+        "alpha": has and memory.decay != "none",
+        "eta": has and memory.momentum != "none",
+        "theta": has,
+        "chunk_size": has,
+    }
 
 
 def scaled(gates: Gates, max_step: float, alpha: float = 1.0, eta: float = 1.0, theta: float = 1.0) -> Gates:

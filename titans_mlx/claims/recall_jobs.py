@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from titans_mlx._check import check_count
-from titans_mlx.claims.base import Job, Profile, check_profile
+from titans_mlx.claims.base import Job, Profile, check_profile, job_id
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_runs import task_of, train_config, training_options
 from titans_mlx.claims.streaming import check_distances
@@ -18,6 +18,8 @@ WINDOW = 32
 TITANS = ("LMM matrix", "LMM deep", "MAC", "MAG", "MAL")
 SLIDING = "Sliding window"
 FULL = ("Transformer", "Transformer, no positions")
+MODELS = (*TITANS, "RetNet", SLIDING, *FULL)
+"""Those of the claim; :func:`model_configs` has more, for other claims."""
 FAR = 65_536
 DISTANCES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, FAR)
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.01, "decay_init": 1e-6}
@@ -63,7 +65,7 @@ OPTIONS = {
 
 @cache
 def model_configs(vocab_size: int) -> dict[str, TitansConfig]:
-    """The claim's models at matched parameters (within 5 %), by name."""
+    """The claim's models and other recurrences at matched parameters (within 5 %), by name."""
     base = TitansConfig(
         variant="lmm",
         vocab_size=vocab_size,
@@ -185,8 +187,7 @@ def make_job(
         "test": {"seed": TEST_SEED, "piece": 256 if is_full_attention(model) else 1024},
         "architecture": with_option(model_configs(SETTINGS[setting].vocab_size)[model], OPTIONS[option]).to_dict(),
     }
-    parts = [label, setting, model, option]
-    job = Job("-".join(p.lower().replace(",", "").replace(" ", "_") for p in parts if p), settings)
+    job = Job(job_id(label, setting, model, option), settings)
     recall_batches(task_of(job), lengths, 0, train_pairs, tokens_per_step)
     for entry in grid:
         for seed in seeds:
@@ -213,11 +214,10 @@ def jobs(profile: Profile) -> list[Job]:
         small = {"distances": (8, 16, 64, 256, 1024, 4096), "lengths": (32, 64), "steps": 150, "num_pairs": 4}
         small |= {"tokens_per_step": 4096, "grid": ((6e-3, 0.1),), "near_sequences": 16, "label": "quick"}
         return [make_job(model, **small) for model in ("LMM matrix", SLIDING)]
-    models = list(model_configs(SETTINGS["few"].vocab_size))
     return [
         full_job(model, setting, option)
         for option in OPTIONS
-        for model in (models if option == "paper" else ["LMM matrix"])
+        for model in (MODELS if option == "paper" else ["LMM matrix"])
         for setting in SETTINGS
     ]
 

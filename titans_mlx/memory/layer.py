@@ -48,7 +48,8 @@ class NeuralMemory(nn.Module):
     query from ``M_t`` (eq. 15). Causal, independent between rows, and the same however a sequence is cut into calls.
 
     ``change_gates``, an attribute, is a function of the gates, applied before they are used: for experiments that scale
-    or close them. None by default; in no checkpoint and in no configuration.
+    or close them while reading. Persistent tokens are absorbed without it. None by default; in no checkpoint and in no
+    configuration.
 
     Args:
         dim: width of inputs and outputs, a multiple of ``num_heads``.
@@ -130,7 +131,11 @@ class NeuralMemory(nn.Module):
         if persistent is not None:
             check_rank("persistent", persistent, 2, "(P, dim)")
             check_sequence("persistent", persistent[None], self.dim)
-            _, state = self.absorb(persistent[None])
+            change, self.change_gates = self.change_gates, None
+            try:
+                _, state = self.absorb(persistent[None])
+            finally:
+                self.change_gates = change
             anchor = None if state.anchor is None else state.weights
             return state._replace(position=0, anchor=anchor).repeat(batch_size)
         weights = tuple(mx.broadcast_to(w.astype(mx.float32), (batch_size, *w.shape)) for w in self.initial_weights)

@@ -13,7 +13,7 @@ Asked = Literal["all", "rebound", "kept"]
 
 @dataclass(frozen=True)
 class RebindingTask:
-    """``pairs | filler | rebound pairs | filler | queries``; every row rebinds other keys.
+    """``filler | pairs | filler | rebound pairs | filler | queries``; every row rebinds other keys.
 
     The pairs are as in :class:`~titans_mlx.tasks.recall.RecallTask`, and so are the ids: keys, values, filler words.
     A rebound key gets a value other than its first one.
@@ -35,6 +35,8 @@ class RebindingTask:
         num_rebound: of them, stored once more; at most ``num_pairs``.
         gap: filler words between the two.
         distance: filler words between the last value stored and the first query.
+        lead: filler words of which a random number stands in front of the pairs, and the rest behind, before those of
+            ``distance``: pairs then lie anywhere within a chunk.
         ask: ``all`` keys, the ``rebound`` ones or the ``kept`` ones.
     """
 
@@ -45,11 +47,14 @@ class RebindingTask:
     num_rebound: int = 4
     gap: int = 8
     distance: int = 8
+    lead: int = 0
     ask: Asked = "all"
 
     def __post_init__(self) -> None:
-        for name, least in (("num_filler", 1), ("num_pairs", 1), ("num_values", 2), ("gap", 0), ("distance", 0)):
+        for name, least in (("num_filler", 1), ("num_pairs", 1), ("num_values", 2)):
             set_count(self, name, least)
+        for name in ("gap", "distance", "lead"):
+            set_count(self, name, 0)
         set_count(self, "num_keys", self.num_pairs)
         set_count(self, "num_rebound", 0)
         if self.ask not in get_args(Asked):
@@ -76,7 +81,8 @@ class RebindingTask:
     @property
     def length(self) -> int:
         """Tokens in a sequence."""
-        return 2 * (self.num_pairs + self.num_rebound) + self.gap + self.distance + 2 * self.num_queries - 1
+        written = 2 * (self.num_pairs + self.num_rebound) + self.gap
+        return self.lead + written + self.distance + 2 * self.num_queries - 1
 
     def sample(self, batch: int, seed: Seed) -> Batch:
         """Sequences of ``length`` tokens, asked at the query keys.
@@ -97,16 +103,14 @@ class RebindingTask:
         places = np.flatnonzero({"all": again | ~again, "rebound": again, "kept": ~again}[self.ask])
         asked = places[draw_distinct(rng, batch, len(places), len(places))]
         queries = self._pairs(keys, last, asked)
-        tokens = np.concatenate(
-            [
-                self._pairs(keys, first, order),
-                self._filler(rng, batch, self.gap),
-                self._pairs(keys, last, rebound),
-                self._filler(rng, batch, self.distance),
-                queries,
-            ],
+        written = np.concatenate(
+            [self._pairs(keys, first, order), self._filler(rng, batch, self.gap), self._pairs(keys, last, rebound)],
             axis=1,
         )
+        around = self._filler(rng, batch, self.lead + written.shape[1] + self.distance)
+        start = rng.integers(self.lead + 1, size=(batch, 1))
+        np.put_along_axis(around, start + np.arange(written.shape[1]), written, axis=1)
+        tokens = np.concatenate([around, queries], axis=1)
         mask = np.zeros((batch, self.length), dtype=np.float32)
         mask[:, self.length - queries.shape[1] + 1 :: 2] = 1
         return Batch(tokens[:, :-1], tokens[:, 1:], mask)
