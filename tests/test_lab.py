@@ -1,6 +1,9 @@
 """The laboratory: jobs that say all about themselves, trainings that are tested, verdicts that follow from rules."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -241,3 +244,48 @@ def test_bad_tasks() -> None:
     with pytest.raises(ValueError, match=r"change must be of .*got 'speed'"):
         lab_job("m", config, [RECALL], [{"task": RECALL, "change": {"speed": 2}}])
     assert np.isclose(make_task(RECALL).chance, 0.02)
+
+
+def holding(model: str, pairs: float) -> Callable[[dict[str, Any], dict[str, Any]], float | None]:
+    """Accuracies of a memory that holds so many pairs: 1 below, and between the tested numbers around it as it must."""
+    above = next(tested for tested in capacity.PAIRS if tested > pairs)
+    below = max(tested for tested in capacity.PAIRS if tested <= pairs)
+    part = np.log(pairs / below) / np.log(above / below)
+    first = min(1.0, capacity.ENOUGH + 0.9 * part / (1 - part)) if part < 0.1 else 1.0
+    accuracy = {below: first, above: first - (first - capacity.ENOUGH) / part}
+
+    def share(settings: dict[str, Any], test: dict[str, Any]) -> float | None:
+        if settings["model"] != model:
+            return None
+        return accuracy.get(test["x"], 1.0 if test["x"] < pairs else 0.02)
+
+    return share
+
+
+@pytest.mark.parametrize(
+    ("model", "inside", "outside"),
+    [
+        # The matrices hold 18.4, 36.8 and 69.4 pairs in what is claimed, and the deep memory 139.
+        (capacity.MATRIX[32], 26.0, 25.5),
+        (capacity.MATRIX[64], 127.0, 129.5),
+        (capacity.DEEP[4], 76.5, 76.0),
+    ],
+    ids=["GROWTH", "NEAR", "MORE"],
+)
+def test_capacity_at_the_edges_of_its_rule(model: str, inside: float, outside: float) -> None:
+    for pairs, status in ((inside, "reproduced"), (outside, "reproduced in part")):
+        share = holding(model, pairs)
+        table = {(model, x): {"accuracy": share({"model": model}, {"x": x})} for x in capacity.PAIRS}
+        assert capacity.capacity(table, model) == pytest.approx(pairs)
+        assert changed_rows(capacity.CLAIM, share) == status
+
+
+def test_claims_that_share_results_run_a_job_once(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "claims.py"
+    command = [sys.executable, str(script), "run", "gating", "contextual", "--profile", "smoke", "--jobs", "2"]
+    done = subprocess.run([*command, "--results", str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if "/" in line] == ["1/1 gating: smoke-lmm_matrix"]
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json")] == [
+        "smoke/gating/smoke-lmm_matrix.json"
+    ]
