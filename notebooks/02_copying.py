@@ -13,6 +13,7 @@ with app.setup:
     from titans_mlx import plots
     from titans_mlx.claims import distractors
     from titans_mlx.claims.lab import run_lab, summarise
+    from titans_mlx.claims.recall_jobs import TITANS
 
     plots.use_theme()
 
@@ -39,8 +40,13 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _(summary):
-    models = [name for name in plots.STYLES if any(row["model"] == name for row in summary)]
-    chosen = mo.ui.multiselect(models, value=models, label="Models")
+    present = [name for name in plots.STYLES if any(row["model"] == name for row in summary)]
+    choices = {
+        "all": present,
+        "Titans": [name for name in present if name in TITANS],
+        "others": [name for name in present if name not in TITANS],
+    }
+    chosen = mo.ui.dropdown(choices, value="all", label="Models")
     chosen
     return (chosen,)
 
@@ -48,7 +54,7 @@ def _(summary):
 @app.cell(hide_code=True)
 def _(chosen, summary):
     shown = [row for row in summary if row["model"] in chosen.value]
-    mo.stop(not shown, mo.callout(mo.md("Choose at least one model."), kind="info"))
+    mo.stop(not shown, mo.callout(mo.md("No stored result for this choice."), kind="info"))
     panels(shown)
     return (shown,)
 

@@ -39,8 +39,13 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _(summary):
-    memories = [name for name in capacity.architectures() if any(row["model"] == name for row in summary)]
-    chosen = mo.ui.multiselect(memories, value=memories, label="Memories")
+    present = [name for name in capacity.architectures() if any(row["model"] == name for row in summary)]
+    choices = {
+        "all": present,
+        "matrices": [name for name in present if name.startswith("matrix")],
+        "with gradients at a chunk's start": [name for name in present if name not in capacity.MATRIX.values()],
+    }
+    chosen = mo.ui.dropdown(choices, value="all", label="Memories")
     chosen
     return (chosen,)
 
@@ -48,7 +53,7 @@ def _(summary):
 @app.cell(hide_code=True)
 def _(chosen, summary):
     shown = [row for row in summary if row["model"] in chosen.value]
-    mo.stop(not shown, mo.callout(mo.md("Choose at least one memory."), kind="info"))
+    mo.stop(not shown, mo.callout(mo.md("No stored result for this choice."), kind="info"))
     chart(shown)
     return (shown,)
 

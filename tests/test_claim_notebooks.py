@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from titans_mlx.claims import CLAIMS
-from titans_mlx.claims.store import run_and_store
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 SHOWN = {"02_copying": "distractors", "03_capacity": "capacity", "04_gating": "gating", "05_chunks": "chunks"}
@@ -15,16 +14,6 @@ SHOWN = {"02_copying": "distractors", "03_capacity": "capacity", "04_gating": "g
 
 def test_every_notebook_is_tested_here_or_in_a_file_of_its_own() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == {*SHOWN, "titans_claims"}
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Results of the smoke profiles, which are of four steps and no evidence."""
-    folder = tmp_path_factory.mktemp("results")
-    for name in SHOWN.values():
-        for job in CLAIMS[name].jobs("smoke"):
-            run_and_store(folder, CLAIMS[name], job)
-    return folder
 
 
 def opened(name: str, results: Path) -> tuple[str, dict]:
@@ -36,8 +25,8 @@ def opened(name: str, results: Path) -> tuple[str, dict]:
 
 
 @pytest.mark.parametrize("name", SHOWN)
-def test_it_shows_what_is_stored_and_trains_nothing(name: str, results: Path) -> None:
-    shown, defs = opened(name, results)
+def test_it_shows_what_is_stored_and_trains_nothing(name: str, smoke_results: Path) -> None:
+    shown, defs = opened(name, smoke_results)
     claim = CLAIMS[SHOWN[name]]
     assert claim.statement.split(";")[0] in shown
     assert "Unfinished" in shown, "the smoke profile decides nothing"

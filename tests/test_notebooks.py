@@ -5,18 +5,11 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-import mlx.core as mx
 import pytest
 
-from titans_mlx import Titans, TitansConfig
-from titans_mlx.claims import recall_distance, recall_jobs
-from titans_mlx.claims.store import run_and_store
-from titans_mlx.memory import recipes
-from titans_mlx.tasks import RecallTask
-from titans_mlx.training.files import write_json
+from titans_mlx.claims import recall_jobs
 
 NOTEBOOK = Path(__file__).parent.parent / "notebooks" / "titans_claims.py"
 
@@ -29,31 +22,15 @@ def notebook():
     return module
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory) -> Path:
-    """A folder of results as runs leave it, from runs of four steps and a model that was never trained."""
-    folder = tmp_path_factory.mktemp("results")
-    for job in recall_jobs.jobs("smoke"):
-        run_and_store(folder, recall_distance.CLAIM, job)
-    task = RecallTask(num_keys=9, num_values=9, num_filler=5)
-    memory = recipes.titans_matrix(chunk_size=8)
-    config = TitansConfig(variant="lmm", vocab_size=task.vocab_size, dim=8, num_heads=2, num_layers=2, memory=memory)
-    (folder / "demo").mkdir()
-    write_json(folder / "demo" / "config.json", {"model": config.to_dict(), "task": asdict(task)})
-    mx.random.seed(0)
-    Titans(config).save_weights(str(folder / "demo" / "model.safetensors"))
-    return folder
-
-
 def texts(outputs) -> str:
     """What the cells show, as HTML."""
     return "\n".join(output.text for output in outputs if hasattr(output, "text"))
 
 
 @pytest.fixture(scope="module")
-def opened(notebook, results):
+def opened(notebook, smoke_results):
     """What the cells show, and what they define, when it is opened on results."""
-    outputs, defs = notebook.app.run(defs={"results": results})
+    outputs, defs = notebook.app.run(defs={"results": smoke_results})
     return texts(outputs), defs
 
 
