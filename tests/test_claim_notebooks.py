@@ -1,6 +1,8 @@
 """The notebooks of single claims open on what is stored, say what to run when nothing is, and train only when asked."""
 
 import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +42,13 @@ def test_it_says_what_to_run_when_nothing_is_stored(name: str, tmp_path: Path) -
     shown, defs = opened(name, tmp_path)
     assert f"scripts/claims.py run {SHOWN[name]}" in shown
     assert "summary" not in defs
+
+
+def test_notebooks_are_exported(tmp_path: Path) -> None:
+    script = FOLDER.parent / "scripts" / "export_notebooks.py"
+    command = [sys.executable, str(script), "--out", str(tmp_path)]
+    done = subprocess.run([*command, "05_chunks"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert CLAIMS["chunks"].statement in (tmp_path / "05_chunks.html").read_text(encoding="utf-8")
+    refused = subprocess.run([*command, "06_nothing"], capture_output=True, text=True, check=False)
+    assert refused.returncode and "notebook must be one of" in refused.stderr
