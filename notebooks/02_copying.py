@@ -61,19 +61,19 @@ def _(chosen, summary):
 
 @app.function
 def panels(rows):
-    """A chart per task: three against distractors, one against items."""
+    """Tasks against distractors side by side, and copying against items below."""
+    by_task = {what: [row for row in rows if row["what"] == what] for what in distractors.PARTS}
+    stored = by_task.pop(distractors.STORED)
+    trained = distractors.TRAINED
     charts = []
-    for what in distractors.PARTS:
-        found = [row for row in rows if row["what"] == what]
-        items = what == distractors.STORED
-        if found:
-            title = "Items to copy (symbols)" if items else "Distractors (tokens)"
-            reference = (
-                (8, "trained up to 8") if items else (distractors.TRAINED, f"trained up to {distractors.TRAINED}")
-            )
-            heading = what.capitalize()
-            charts.append(plots.sweep_chart(found, "x", title, reference=reference, heading=heading, among=rows))
-    return mo.hstack(charts, justify="start", gap=1, wrap=True)
+    if found := [(what.capitalize(), rows) for what, rows in by_task.items() if rows]:
+        reference = (trained, "trained up to here")
+        charts.append(plots.small_multiples(found, "x", "Distractors (tokens)", reference=reference, width=140))
+    if stored:
+        heading = f"{distractors.STORED.capitalize()}, {trained} distractors"
+        reference = (8, "trained up to 8")
+        charts.append(plots.sweep_chart(stored, "x", "Items (symbols)", reference=reference, heading=heading))
+    return mo.vstack(charts)
 
 
 @app.cell(hide_code=True)

@@ -65,21 +65,10 @@ def _(results, summary):
 @app.function
 def panels(rows, test):
     """A small multiple per gate, the model as trained among its factors."""
-    charts = []
-    for gate in gating.GATES:
-        found = [row for row in rows if row["test"] == test and row["gate"] in (gate, "none")]
-        charts.append(
-            plots.sweep_chart(
-                found,
-                "x",
-                f"Factor on {gate}",
-                reference=(1.0, "as trained"),
-                levels=True,
-                width=190,
-                heading=f"{gate}, {test}",
-            )
-        )
-    return mo.hstack(charts, justify="start", gap=1, wrap=True)
+    found = [row for row in rows if row["test"] == test]
+    charts = [(f"{gate}, {test}", [row for row in found if row["gate"] in (gate, "none")]) for gate in gating.GATES]
+    reference = (1.0, "as trained")
+    return plots.small_multiples(charts, "x", "Factor at test time", reference=reference, levels=True, width=140)
 
 
 @app.cell(hide_code=True)

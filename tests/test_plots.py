@@ -270,3 +270,12 @@ def test_a_matrix_says_its_numbers(tmp_path):
     assert {"tested", "trained", "MAG", "60%"} <= set(drawn)
     with pytest.raises(ValueError, match="rows must hold at least one row"):
         plots.matrix_chart([], "x", "y", ("tested", "trained"))
+
+
+def test_small_multiples_have_one_axis_one_chance_and_one_legend(tmp_path):
+    chart = plots.small_multiples([("first", swept()), ("second", swept(models=("MAL",)))], "x", "Factor", levels=True)
+    drawn = words(chart, tmp_path)
+    assert [drawn.count(word) for word in ("first", "second", "chance 2%", "Accuracy (share of answers)")] == [1] * 4
+    assert [drawn.count(name) for name in ("LMM matrix", "MAG", "MAL")] == [1, 1, 1]
+    with pytest.raises(ValueError, match="panels must hold at least one panel"):
+        plots.small_multiples([], "x", "Factor")

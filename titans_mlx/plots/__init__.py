@@ -6,7 +6,7 @@ them.
 
 from titans_mlx.plots.recall import chosen_rows, cost_chart, recall_chart, recall_picture
 from titans_mlx.plots.style import OTHERS, SOLID, STYLES, use_theme
-from titans_mlx.plots.sweep import dot_chart, matrix_chart, sweep_chart
+from titans_mlx.plots.sweep import dot_chart, matrix_chart, small_multiples, sweep_chart
 from titans_mlx.plots.work import memory_heatmap
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "memory_heatmap",
     "recall_chart",
     "recall_picture",
+    "small_multiples",
     "sweep_chart",
     "use_theme",
 ]

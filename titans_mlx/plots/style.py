@@ -104,11 +104,13 @@ def lines(base: alt.Chart, rows: list[Row], opacity: Any, legend: bool = True) -
     return [line, base.mark_point(filled=True, size=55).encode(shape=shape, opacity=opacity)]
 
 
-def chance(rows: list[Row]) -> alt.LayerChart:
+def chance(rows: list[Row], named: bool = True) -> alt.LayerChart:
     """A dashed line where guessing would be, named beside the plot."""
     chance = rows[0]["chance"]
     base = alt.Chart(alt.Data(values=[{"chance": chance}])).encode(y="chance:Q")
     rule = base.mark_rule(strokeDash=[5, 4], color=PALE)
+    if not named:
+        return alt.layer(rule)
     name = base.mark_text(align="left", dx=8, color=PALE, fontSize=12)
     return rule + name.encode(x=alt.value("width"), text=alt.value(f"chance {chance:.0%}"))
 

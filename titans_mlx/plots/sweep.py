@@ -1,6 +1,7 @@
 """Accuracy against one setting or two: lines, dots and a matrix."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 
@@ -22,6 +23,7 @@ def sweep_chart(
     height: int = 220,
     heading: str = "",
     among: Sequence[Row] = (),
+    outer: tuple[bool, bool] = (True, True),
 ) -> alt.LayerChart:
     """Accuracy against a setting, a line and a 95 % band per model, with chance.
 
@@ -35,6 +37,7 @@ def sweep_chart(
         width, height: of the plot in pixels, without axes and legend.
         heading: above the plot.
         among: rows whose models share colours with this chart's; none: its own.
+        outer: whether the plot is the first of a row, which has the axis of accuracy, and the last, which names chance.
 
     Raises:
         ValueError: if there are no rows.
@@ -50,15 +53,38 @@ def sweep_chart(
         domain = [values[0], max(values[-1], values[0] + 1)]
         place = alt.X(f"{x}:Q", axis=axis, scale=alt.Scale(type="log", base=2, domain=domain, nice=False))
     shown = tuple(dict.fromkeys((*NAMES, x, *names)))
-    y = alt.Y("accuracy:Q", axis=SHARE, scale=alt.Scale(domain=[0, 1], nice=False))
+    share = SHARE if outer[0] else alt.Axis(values=SHARE.values, labels=False, ticks=False, domain=False, title=None)
+    y = alt.Y("accuracy:Q", axis=share, scale=alt.Scale(domain=[0, 1], nice=False))
     base = alt.Chart(data(list(rows), shown)).encode(x=place, y=y, color=colour(among), tooltip=_tooltip(x, names))
-    band = base.mark_area(opacity=0.13, clip=True).encode(y=alt.Y("low:Q", axis=SHARE), y2="high:Q")
-    marks = [chance(list(rows))]
+    band = base.mark_area(opacity=0.13, clip=True).encode(y=alt.Y("low:Q", axis=share), y2="high:Q")
+    marks = [chance(list(rows), named=outer[1])]
     if reference is not None:
         marks += _upright(x, *reference, levels=levels)
     return alt.layer(band, *marks, *lines(base, among, alt.value(1))).properties(
         width=width, height=height, title=heading
     )
+
+
+def small_multiples(
+    panels: Sequence[tuple[str, Sequence[Row]]], x: str, title: str, **options: Any
+) -> alt.HConcatChart:
+    """A row of :func:`sweep_chart`, one per heading and rows, under one legend and with one axis of accuracy.
+
+    Args:
+        panels: heading and rows of each.
+        x, title, options: as for a single one.
+
+    Raises:
+        ValueError: if there are no panels, or one has no rows.
+    """
+    if not panels:
+        raise ValueError("panels must hold at least one panel, got none")
+    among, last = [row for _, rows in panels for row in rows], len(panels) - 1
+    charts = [
+        sweep_chart(rows, x, title, heading=heading, among=among, outer=(index == 0, index == last), **options)
+        for index, (heading, rows) in enumerate(panels)
+    ]
+    return alt.hconcat(*charts, spacing=14).resolve_scale(color="shared", shape="shared", strokeDash="shared")
 
 
 def dot_chart(rows: Sequence[Row], y: str, order: Sequence[str], *, width: int = 420, step: int = 64) -> alt.LayerChart:
