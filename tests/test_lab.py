@@ -38,20 +38,6 @@ def test_a_job_is_run() -> None:
     assert [row["correct"] for row in again] == [row["correct"] for row in rows], "the same settings, the same numbers"
 
 
-def test_a_perfect_entry_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[tuple[float, int]] = []
-
-    def trained(settings, entry, seed, progress):
-        tried.append((entry[0], seed))
-        return None, {1e-3: 0.5, 2e-3: 1.0, 3e-3: 1.0}[entry[0]], 0.0
-
-    monkeypatch.setattr("titans_mlx.claims.lab._train", trained)
-    monkeypatch.setattr("titans_mlx.claims.lab._test", lambda settings, model, entry: [{"rate": entry[0]}])
-    rows = run_lab(small_job(grid=((1e-3, 0.1), (2e-3, 0.1), (3e-3, 0.1))))
-    assert tried == [(1e-3, 0), (2e-3, 0), (2e-3, 1)]
-    assert [row["rate"] for row in rows] == [2e-3, 2e-3]
-
-
 @pytest.mark.parametrize("kind", TASKS)
 def test_every_task_can_be_made_and_drawn(kind: str) -> None:
     task = make_task({"kind": kind})

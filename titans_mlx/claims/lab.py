@@ -13,9 +13,10 @@ import mlx.core as mx
 import numpy as np
 
 from titans_mlx._check import check_count
-from titans_mlx.claims.base import Job, Progress, Row, Verdict, job_id, part
+from titans_mlx.claims.base import Job, Progress, Row, Verdict, job_id
 from titans_mlx.claims.interventions import changed, check_change, read
 from titans_mlx.claims.recall_runs import train_config, training_options
+from titans_mlx.claims.search import Trained, train_all
 from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.training import TRAIN, VALIDATE, recall_loss
 from titans_mlx.config import TitansConfig
@@ -166,29 +167,15 @@ def run_lab(job: Job, progress: Progress | None = None) -> list[Row]:
         and what the training and the test took.
     """
     settings = job.settings
-    first, *others = settings["seeds"]
-    parts = len(settings["grid"]) + len(others)
-    found = []
-    for index, entry in enumerate(settings["grid"]):
-        found.append((*_train(settings, entry, first, part(progress, index, parts)), entry))
-        if found[-1][1] == 1:
-            break
-    best = max(found, key=lambda each: each[1])
-    trained = [(first, *best)]
-    for index, seed in enumerate(others, len(settings["grid"])):
-        trained.append((seed, *_train(settings, best[-1], seed, part(progress, index, parts)), best[-1]))
-    scores = [{"learning_rate": entry[0], "weight_decay": entry[1], "accuracy": score} for _, score, _, entry in found]
-    return [
-        {"seed": seed, "validation_accuracy": score, "train_seconds": seconds, "grid_scores": scores, **row}
-        for seed, model, score, seconds, entry in trained
-        for row in _test(settings, model, entry)
-    ]
+
+    def train_one(entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
+        return _train(settings, entry, seed, progress)
+
+    trained, scores = train_all(settings["grid"], settings["seeds"], train_one, progress)
+    return [{**row, "grid_scores": scores} for each in trained for row in _test(settings, each)]
 
 
-def _train(
-    settings: dict[str, Any], entry: Sequence[float], seed: int, progress: Progress | None
-) -> tuple[Titans, float, float]:
-    """A trained model, its accuracy on validation sequences, and the seconds it took."""
+def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
     tasks = [make_task(fields) for fields in settings["train"]]
     steps = settings["training"]["steps"]
 
@@ -204,14 +191,14 @@ def _train(
 
     mx.random.seed(seed)
     model = Titans(TitansConfig.from_dict(settings["architecture"]))
-    schedule = train_config(settings["training"], tuple(entry), seed)
+    schedule = train_config(settings["training"], entry, seed)
     result = train(model, recall_loss(0.0), batches, schedule, progress=report)
     correct = answered(model, tasks[-1].sample(64, (VALIDATE, 0)), {})
-    return model, float(correct.mean()), round(result.seconds, 1)
+    return Trained(model, entry, seed, result.seconds, float(correct.mean()))
 
 
-def _test(settings: dict[str, Any], model: Titans, entry: Sequence[float]) -> list[Row]:
-    rows = []
+def _test(settings: dict[str, Any], trained: Trained) -> list[Row]:
+    model, rows = trained.model, []
     for test in settings["tests"]:
         task, change = make_task(test["task"]), test.get("change", {})
         batch = task.sample(settings["sequences"], (TEST, task.length))
@@ -229,8 +216,11 @@ def _test(settings: dict[str, Any], model: Titans, entry: Sequence[float]) -> li
                 "length": task.length,
                 "chance": task.chance,
                 "parameters": count_parameters(model),
-                "learning_rate": entry[0],
-                "weight_decay": entry[1],
+                "seed": trained.seed,
+                "learning_rate": trained.entry[0],
+                "weight_decay": trained.entry[1],
+                "validation_accuracy": trained.validation,
+                "train_seconds": round(trained.seconds, 1),
                 "trained_length": max(make_task(fields).length for fields in settings["train"]),
                 "seconds_per_sequence": (time.perf_counter() - started) / correct.shape[0],
                 "peak_bytes": mx.get_peak_memory(),

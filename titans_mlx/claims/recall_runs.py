@@ -1,10 +1,11 @@
 """What one job of the recall claim does: choose from its grid, train with each seed, ask at every distance."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlx.core as mx
 
 from titans_mlx.claims.base import Job, Progress, Row, part
+from titans_mlx.claims.search import Trained, train_all
 from titans_mlx.claims.streaming import recall_by_distance
 from titans_mlx.claims.training import recall_batches, recall_loss, validation_accuracy
 from titans_mlx.config import TitansConfig
@@ -39,38 +40,20 @@ def train_config(options: dict[str, Any], entry: tuple[float, float], seed: int)
 
 
 def run_job(job: Job, progress: Progress | None = None) -> list[Row]:
-    """Train with the first seed over the grid, keep the best, train the other seeds likewise, test all.
-
-    The grid's first entry without an error ends the search: ties go to the earlier, so nothing after it could win.
-    """
+    """Train over the grid and with every seed, test all; a row per seed and distance."""
     settings, task = job.settings, task_of(job)
-    first, *others = settings["seeds"]
-    grid, parts = settings["grid"], len(settings["grid"]) + len(others) + len(settings["seeds"])
-    validated: list[Trained] = []
-    for index, entry in enumerate(grid):
-        validated.append(_train_and_validate(settings, task, entry, first, part(progress, index, parts)))
-        if validated[-1].validation == 1:
-            break
-    best = max(validated, key=lambda trained: trained.validation)
-    trained = [best]
-    for index, seed in enumerate(others, len(grid)):
-        trained.append(_train_and_validate(settings, task, best.entry, seed, part(progress, index, parts)))
-    scores = [{"learning_rate": t.entry[0], "weight_decay": t.entry[1], "accuracy": t.validation} for t in validated]
+    grid, seeds = settings["grid"], settings["seeds"]
+
+    def train_one(entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
+        return _train_and_validate(settings, task, entry, seed, progress)
+
+    trained, scores = train_all(grid, seeds, train_one, progress, parts=len(seeds))
+    before, total = len(grid) + len(seeds) - 1, len(grid) + 2 * len(seeds) - 1
     rows = []
-    for index, each in enumerate(trained, len(grid) + len(others)):
-        tested = _test(settings, task, each, part(progress, index, parts))
+    for index, each in enumerate(trained, before):
+        tested = _test(settings, task, each, part(progress, index, total))
         rows += [{**row, "grid_scores": scores} for row in tested]
     return rows
-
-
-class Trained(NamedTuple):
-    """A trained model and how it came about."""
-
-    model: Titans
-    entry: tuple[float, float]
-    seed: int
-    seconds: float
-    validation: float
 
 
 def _train_and_validate(
@@ -84,7 +67,7 @@ def _train_and_validate(
     model, seconds = train_model(settings, config, task, entry, seed, progress)
     validation = settings["validation"]
     accuracy = validation_accuracy(model, task, max(settings["lengths"]), validation["sequences"], validation["seed"])
-    return Trained(model, entry, seed, seconds, accuracy)
+    return Trained(model, tuple(entry), seed, seconds, accuracy)
 
 
 def task_of(job: Job) -> RecallTask:
