@@ -70,16 +70,15 @@ def chart(rows):
 @app.cell(hide_code=True)
 def _(results, shown):
     held = {(row["model"], row["x"]): row for row in shown}
+    full = {model: row for (model, pairs), row in held.items() if pairs == 64}
     lines = [
         {
             "Memory": name,
             "Pairs held at 90 %": round(capacity.capacity(held, name), 1),
-            "Parameters": next(row["parameters"] for row in shown if row["model"] == name),
-            "Milliseconds a sequence of 159 tokens": round(
-                1e3 * next(row["seconds_per_sequence"] for row in shown if (row["model"], row["x"]) == (name, 64)), 2
-            ),
+            "Parameters": row["parameters"],
+            f"Milliseconds a sequence of {row['length']} tokens": round(1e3 * row["seconds_per_sequence"], 2),
         }
-        for name in dict.fromkeys(row["model"] for row in shown)
+        for name, row in full.items()
     ]
     mo.vstack(
         [

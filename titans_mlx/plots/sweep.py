@@ -111,7 +111,9 @@ def dot_chart(rows: Sequence[Row], y: str, order: Sequence[str], *, width: int =
     )
     share = alt.X("accuracy:Q", axis=SHARE, scale=alt.Scale(domain=[0, 1], nice=False))
     interval = base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", axis=SHARE), x2="high:Q")
-    points = base.mark_point(filled=True, size=70).encode(x=share, shape=alt.Shape("model:N", scale=scale(rows, 2)))
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(
+        x=share, shape=alt.Shape("model:N", scale=scale(rows, 2))
+    )
     guess = alt.Chart(alt.Data(values=[{"chance": rows[0]["chance"]}])).mark_rule(strokeDash=[5, 4], color=INK)
     height = step * len({row[y] for row in rows})
     return alt.layer(guess.encode(x="chance:Q"), interval, points).properties(width=width, height=height)
