@@ -9,6 +9,7 @@ import pytest
 from titans_mlx.tasks import CopyTask, InductionTask, RebindingTask, TrackingTask, copying, rebinding, tracking
 
 REBINDING = [RebindingTask(ask=ask, num_pairs=5, num_rebound=2, distance=7) for ask in ("all", "rebound", "kept")]
+REBINDING.append(RebindingTask(num_pairs=5, num_rebound=2, lead=9))
 TASKS = [
     *REBINDING,
     CopyTask(num_items=5, num_distractors=9),
@@ -36,7 +37,7 @@ def test_shapes_ids_and_seeds(task) -> None:
     assert 1 / task.vocab_size < task.chance <= 1 / 2
 
 
-@pytest.mark.parametrize("task", REBINDING, ids=lambda task: task.ask)
+@pytest.mark.parametrize("task", REBINDING, ids=str)
 def test_the_last_value_counts(task: RebindingTask) -> None:
     sample = task.sample(64, 0)
     for tokens, positions, answers in zip(sample.tokens, sample.positions, sample.answers, strict=True):
@@ -53,6 +54,16 @@ def test_the_last_value_counts(task: RebindingTask) -> None:
         times = {"all": {1, 2}, "rebound": {2}, "kept": {1}}[task.ask]
         assert {seen[key] for key in asked} == times
         assert sorted(seen.values()) == [1, 1, 1, 2, 2]
+
+
+def test_a_lead_puts_the_pairs_anywhere() -> None:
+    task = RebindingTask(num_pairs=3, num_rebound=1, gap=0, distance=2, lead=7)
+    sample = task.sample(400, 1)
+    written = sample.tokens[:, : task.length - 2 * 3 + 1] < task.num_keys + task.num_values
+    starts = written.argmax(axis=1)
+    assert set(starts) == set(range(8))
+    assert (written.sum(axis=1) == 8).all()
+    assert all(row[start : start + 8].all() for row, start in zip(written, starts, strict=True)), "in one piece"
 
 
 def test_rebound_keys_are_in_an_order_of_their_own() -> None:
