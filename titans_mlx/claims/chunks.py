@@ -74,7 +74,7 @@ def jobs(profile: Profile) -> list[Job]:
         return lab_job(model, architectures()[model, size], train, tests, option=option, **options)
 
     if profile == "full":
-        return [job(model, size) for model, size in architectures()]
+        return [job(model, size, steps=1000) for model, size in architectures()]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     small |= {"steps": 3, "sequences": 4} if profile == "smoke" else {"steps": 150, "sequences": 32}
     return [job(MATRIX, size, **small) for size in (16, 256)]
@@ -118,7 +118,7 @@ PROTOCOL = f"""
 two values of a key stand 2 to 46 tokens apart, and 0 to 64 filler words come before, so that chunk boundaries fall
 anywhere. A stale gradient does not see what the same chunk has written: the new value is added to the old one, which
 is not erased first. One block of width 64, one head; births: embedding at 0.02, keys one token late, gates at this
-package's defaults. 400 steps. {HOW_TRAINED} Rebound and kept keys are asked apart, every number of pairs weighs the
+package's defaults. 1,000 steps. {HOW_TRAINED} Rebound and kept keys are asked apart, every number of pairs weighs the
 same. Matrix and deep memory, both with writes bounded to 1, trained with chunks of 1, 4, 16, 64 and 256 (all of the
 sequence), each tested with all of them; beside them the matrix's exact online form, which has no bound; and MAC with
 segments and chunks of 16 and 64 in all four ways, to tell chunk from segment.
