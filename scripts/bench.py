@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 
 from titans_mlx.bench.sections import SECTIONS, default_device, line, use
-from titans_mlx.bench.store import store, write_page
+from titans_mlx.bench.store import origin, store, write_page
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 
@@ -32,12 +32,13 @@ def main() -> None:
         write_page(NOTEBOOKS / "SPEED.md", NOTEBOOKS / "results" / "bench.json")
         return
     use(arguments.device)
+    began = origin(arguments.device, arguments.repeats)
     for name in SECTIONS if arguments.what == "all" else [arguments.what]:
         rows = []
         for row in SECTIONS[name](arguments.device, arguments.repeats):
             rows.append(row)
             print(line(row), flush=True)
-        store(arguments.out, name, rows, arguments.device, arguments.repeats)
+        store(arguments.out, name, rows, began)
 
 
 if __name__ == "__main__":

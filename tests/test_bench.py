@@ -11,7 +11,7 @@ import pytest
 from titans_mlx.bench import Timing, by_turns, ours, peak_megabytes, primitives
 from titans_mlx.bench.cost import model_flops
 from titans_mlx.bench.sections import SECTIONS, config, crossing_length, flops_crossing
-from titans_mlx.bench.store import BEGIN, COST_BEGIN, COST_END, END, store, write_page
+from titans_mlx.bench.store import BEGIN, COST_BEGIN, COST_END, END, origin, store, write_page
 from titans_mlx.memory import recipes
 
 
@@ -70,8 +70,10 @@ def test_the_command_says_what_it_does() -> None:
 def test_a_section_is_stored_and_shown(tmp_path: Path) -> None:
     out, page = tmp_path / "bench.json", tmp_path / "SPEED.md"
     for ratio in (3.0, 4.5):
-        store(out, "decode", [{"measure": "decode", "near_ms": 2.0, "ratio": ratio, "to_reach": 1.05}], "cpu", 5)
-    store(out, "graph", [{"measure": "graph", "forward_per_token": 7.2}], "cpu", 5)
+        store(
+            out, "decode", [{"measure": "decode", "near_ms": 2.0, "ratio": ratio, "to_reach": 1.05}], origin("cpu", 5)
+        )
+    store(out, "graph", [{"measure": "graph", "forward_per_token": 7.2}], origin("cpu", 5))
     stored = json.loads(out.read_text())
     assert list(stored) == ["decode", "graph"]
     assert stored["graph"]["provenance"]["source_hash"] and stored["decode"]["rows"][0]["ratio"] == 4.5

@@ -19,12 +19,16 @@ MACS = {"M4 (10 GPU cores)": (120e9, 4.3e12), "M4 Max (40 GPU cores)": (546e9, 1
 """Bytes per second that Apple states, and float32 flops per second that others measured: assumptions, not ours."""
 
 
-def store(path: Path, section: str, rows: list[Row], device: str, repeats: int) -> None:
-    """Put a section's rows into the file, with where they come from, in place of those it had."""
+def origin(device: str, repeats: int) -> dict[str, Any]:
+    """Where measurements come from: to be asked before the first, since the source may change while they last."""
+    return provenance() | {"device": device, "repeats": repeats, "threads": _threads(), "peer": _peer()}
+
+
+def store(path: Path, section: str, rows: list[dict[str, Any]], began: dict[str, Any]) -> None:
+    """Put a section's rows, with the :func:`origin` they have, in the place of what the file held of it."""
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    origin = provenance() | {"device": device, "repeats": repeats, "threads": _threads(), "peer": _peer()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {**stored, section: {"provenance": origin, "rows": rows}})
+    write_json(path, {**stored, section: {"provenance": began, "rows": rows}})
 
 
 def _threads() -> str:
