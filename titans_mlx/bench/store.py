@@ -24,7 +24,7 @@ def origin(device: str, repeats: int) -> dict[str, Any]:
     return provenance() | {"device": device, "repeats": repeats, "threads": _threads(), "peer": _peer()}
 
 
-def store(path: Path, section: str, rows: list[dict[str, Any]], began: dict[str, Any]) -> None:
+def store(path: Path, section: str, rows: list[Row], began: dict[str, Any]) -> None:
     """Put a section's rows, with the :func:`origin` they have, in the place of what the file held of it."""
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
