@@ -46,7 +46,9 @@ def _():
 def _(results):
     def ledger_line(claim):
         verdict = claim.judge(stored_rows(results, claim))
-        evidence = f"[{claim.title}](#{claim.title.lower().replace(' ', '-')})"
+        evidence = f"`{parts.SHOWN_IN[claim.id]}.py`"
+        if parts.SHOWN_IN[claim.id] == "titans_claims":
+            evidence = f"[{claim.title}](#{claim.title.lower().replace(' ', '-')})"
         found = f"{verdict.figure}. {verdict.scale}".rstrip(". ")
         return f"| {claim.statement} | {claim.source} | **{verdict.status}** | {found} | {evidence} |"
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import parts
 import pytest
 
 from titans_mlx.claims import CLAIMS
@@ -24,6 +25,12 @@ def opened(name: str, results: Path) -> tuple[str, dict]:
     spec.loader.exec_module(module)
     outputs, defs = module.app.run(defs={"results": results})
     return "\n".join(output.text for output in outputs if hasattr(output, "text")), defs
+
+
+def test_every_claim_has_a_notebook_that_shows_it() -> None:
+    assert parts.SHOWN_IN.keys() == CLAIMS.keys()
+    for claim, name in parts.SHOWN_IN.items():
+        assert f"{claim}.CLAIM" in (FOLDER / f"{name}.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", SHOWN)

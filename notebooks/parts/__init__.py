@@ -17,6 +17,18 @@ from titans_mlx.claims.base import Claim, Job, Progress, Row
 from titans_mlx.claims.store import stored_results, stored_rows
 from titans_mlx.tasks import RecallTask
 
+SHOWN_IN = {
+    "recall_distance": "titans_claims",
+    "two_million": "titans_claims",
+    "distractors": "02_copying",
+    "variants": "02_copying",
+    "capacity": "03_capacity",
+    "gating": "04_gating",
+    "contextual": "04_gating",
+    "chunks": "05_chunks",
+}
+"""The notebook that shows each claim's evidence."""
+
 
 def heading(claim: Claim) -> mo.Html:
     """A claim, with its protocol and its rule folded away."""
