@@ -1,5 +1,7 @@
 """The formulas of cost against the products that a run asks for, and against the bytes that a cache holds."""
 
+from typing import Any
+
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
@@ -39,7 +41,16 @@ def test_products_are_counted() -> None:
     assert len(found) == 4
 
 
-@pytest.mark.parametrize("fields", [{}, {"momentum": "none"}, {"depth": 1}, {"depth": 3, "expansion": 2}], ids=str)
+FIELDS: list[dict[str, Any]] = [
+    {},
+    {"momentum": "none"},
+    {"shared_gates": True},
+    {"depth": 1},
+    {"depth": 3, "expansion": 2},
+]
+
+
+@pytest.mark.parametrize("fields", FIELDS, ids=str)
 def test_a_memory_costs_what_the_formula_says(fields: dict) -> None:
     memory = NeuralMemory(32, 2, MemoryConfig(**{"depth": 2, "chunk_size": 8, **fields}), readout=False)
     with counted() as found:

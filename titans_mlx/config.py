@@ -65,6 +65,8 @@ class MemoryConfig(_Config):
         step_init: theta at birth.
         step_gate_scale: factor on the step gate's logit before its bias; above 1 it opens and closes more sharply,
             and learns faster than the rest.
+        shared_gates: one alpha, eta and theta for all layers of the memory, as the paper writes them; False: each
+            layer has its own.
         max_step: upper end of theta; at most 1/2 keeps the online l2 rule from overshooting (factor 2 in the loss).
         normalized_step: theta times (1 - eta), so that a write's total step does not grow with momentum.
         update: ``anchored`` takes gradients at the weights of the last chunk boundary (eq. 16), ``online`` at the
@@ -95,6 +97,7 @@ class MemoryConfig(_Config):
     step_size: Literal["learned", "fixed"] = "learned"
     step_init: float = 0.1
     step_gate_scale: float = 1.0
+    shared_gates: bool = False
     max_step: float = 0.5
     normalized_step: bool = False
     update: Literal["anchored", "online"] = "anchored"
@@ -106,6 +109,11 @@ class MemoryConfig(_Config):
     conv_size: int = 4
     conv_birth: ConvBirth = "uniform"
 
+    @property
+    def gate_layers(self) -> int:
+        """Layers of the memory with gates of their own."""
+        return 1 if self.shared_gates else self.depth
+
     def __post_init__(self) -> None:
         set_field = object.__setattr__
         if isinstance(self.decay_init, list):
@@ -114,7 +122,7 @@ class MemoryConfig(_Config):
         for name in ("residual", "norm"):
             if getattr(self, name) == "auto":
                 set_field(self, name, self.depth >= 2)
-        for name in ("residual", "norm", "normalized_step", "decay_first", "qk_norm"):
+        for name in ("residual", "norm", "shared_gates", "normalized_step", "decay_first", "qk_norm"):
             _switch(name, getattr(self, name))
         if self.write_bound == "auto":
             set_field(self, "write_bound", 1.0 if self.update == "anchored" else None)

@@ -32,7 +32,7 @@ class Case(NamedTuple):
     @property
     def gates(self) -> Gates:
         names = ("decay", "momentum", "step")
-        shape = (*self.q.shape[:2], self.config.depth, self.q.shape[2])
+        shape = (*self.q.shape[:2], self.config.gate_layers, self.q.shape[2])
         return make_gates(self.config, *[self.logits.get(name) for name in names], shape)
 
     def tokens(self, start: int, stop: int) -> "Case":
@@ -74,7 +74,7 @@ def make_case(
     q, k, v = (normal(batch, heads, tokens, width) for _ in range(3))
     if config.qk_norm:
         q, k = unit(q), unit(k)
-    shape = (batch, heads, config.depth, tokens)
+    shape = (batch, heads, config.gate_layers, tokens)
     logits = {}
     for name, mean in zip(("decay", "momentum", "step"), centre, strict=True):
         if getattr(config, "step_size" if name == "step" else name) == "learned":

@@ -25,6 +25,7 @@ WRONG = {
         "step_init": [0, 0.5, 0.7, -0.1, float("nan"), None],
         "step_gate_scale": [0, -1.0, float("inf"), float("nan"), True, None],
         "max_step": [0, -0.5, float("inf"), float("nan"), True, None],
+        "shared_gates": ["yes", 1, None],
         "normalized_step": ["yes", 1, None],
         "update": ["offline", None],
         "chunk_size": [0, -16, 1.5, True, None],
@@ -138,7 +139,7 @@ CONFIGS = [
     MemoryConfig(depth=1, update="online", decay="fixed", decay_init=(0.1, 0.2), decay_first=True),
     MemoryConfig(depth=3, expansion=2, activation="relu", write_bound=None, conv_birth="shift"),
     TitansConfig(),
-    MemoryConfig(step_gate_scale=4.0, max_step=0.3, norm=False),
+    MemoryConfig(step_gate_scale=4.0, shared_gates=True, max_step=0.3, norm=False),
     TitansConfig(variant="mal", rope_base=None, memory=MemoryConfig(decay="fixed", decay_init=(0.5, 0.1))),
 ]
 

@@ -39,6 +39,8 @@ VARIATIONS = {
     "unbounded": {"write_bound": None},
     "tight bound": {"write_bound": 0.3},
     "residual alone": {"residual": True, "norm": False},
+    "shared gates": {"shared_gates": True},
+    "shared gates, no momentum": {"shared_gates": True, "momentum": "none"},
     "norm alone": {"residual": False, "norm": True},
     "neither": {"residual": False, "norm": False},
     "both": {"residual": True, "norm": True},

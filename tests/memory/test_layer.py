@@ -4,7 +4,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory import NeuralMemory
@@ -31,6 +31,7 @@ CONFIGS = {
     "identity, no norm": {"conv_birth": "identity", "norm": False, "residual": False, "chunk_size": 5},
     "sharp step gate": {"step_gate_scale": 4.0, "step_init": 0.2, "chunk_size": 5},
     "decay first": {"depth": 1, "update": "online", "decay_first": True, "normalized_step": True},
+    "shared gates": {"shared_gates": True, "chunk_size": 5},
 }
 TWO = ("default", "online")
 
@@ -297,3 +298,17 @@ def test_a_shifted_birth_keys_the_previous_token():
     assert mx.argmax(mx.abs(memory.k_conv.weight).mean(1)).item() == 1
     assert mx.argmax(mx.abs(memory.q_conv.weight).mean(1)).item() == 0
     assert mx.argmax(mx.abs(memory.v_conv.weight).mean(1)).item() == 0
+
+
+def test_shared_gates_are_equal_gates_of_every_layer():
+    shared = NeuralMemory(DIM, HEADS, shared_gates=True, depth=3, chunk_size=5)
+    each = NeuralMemory(DIM, HEADS, depth=3, chunk_size=5)
+    common = dict(tree_flatten(shared.parameters()))
+    repeated = {
+        name: mx.repeat(p, 3, axis=0) if name.startswith(("decay_gate", "momentum_gate", "step_gate")) else p
+        for name, p in common.items()
+    }
+    each.update(tree_unflatten(list(repeated.items())))
+    x = sequence()
+    assert shared.gates(x).step.shape == (2, HEADS, 1, 23)
+    assert_close(shared(x), each(x), 1e-6)

@@ -17,6 +17,7 @@ MEMORIES = {
     "no momentum": {"depth": 1, "update": "online", "momentum": "none"},
     "no decay": {"depth": 2, "expansion": 2, "chunk_size": 8, "decay": "none"},
     "neither": {"depth": 1, "update": "online", "momentum": "none", "decay": "none"},
+    "shared gates": {"depth": 2, "expansion": 2, "chunk_size": 8, "shared_gates": True},
     "decay first": {"depth": 1, "update": "online", "decay_first": True, "momentum": "none", "decay_init": 0.2},
 }
 
@@ -82,7 +83,8 @@ def test_gates_are_shares_and_zero_where_there_is_none(name):
         values = getattr(work, field)
         assert values.shape == work.theta.shape
         assert ((values > 0) & (values < 1)).all() if gate == "learned" else (values == 0).all()
-    np.testing.assert_array_equal(work.theta, np.array(inputs.gates.step))
+    np.testing.assert_array_equal(work.theta, np.broadcast_to(np.array(inputs.gates.step), work.theta.shape))
+    assert work.theta.shape[2] == memory.config.depth
 
 
 def test_closed_gates_move_nothing():

@@ -32,10 +32,10 @@ def memory_flops(config: MemoryConfig, dim: int, num_heads: int) -> float:
     for index, (d_in, d_out) in enumerate(widths(config, width)):
         through = 2 * d_in * d_out
         layers += through * (1 + (index > 0) + 2 * states) + 2 * chunk * (d_in + d_out)
-        if states == 2:
-            layers += 2 * chunk * (chunk + 1)
+    if states == 2:
+        layers += config.gate_layers * 2 * chunk * (chunk + 1)
     gates = sum(getattr(config, name) == "learned" for name in ("decay", "momentum", "step_size"))
-    return num_heads * layers + 3 * 2 * dim**2 + 2 * dim * gates * num_heads * config.depth
+    return num_heads * layers + 3 * 2 * dim**2 + 2 * dim * gates * num_heads * config.gate_layers
 
 
 def model_flops(config: TitansConfig, length: int) -> float:

@@ -41,9 +41,9 @@ def compared(measure: str, works: dict[str, Work], repeats: int, tokens: int, re
     for name, timing in timings.items():
         row |= {f"{name}_ms": 1e3 * timing.median, f"{name}_spread": timing.spread}
     row["tokens_per_second"] = tokens / next(iter(timings.values())).median
-    if len(timings) == 2:
-        first, second = timings.values()
-        row["ratio"] = second.median / first.median
+    if len(timings) > 1:
+        first, *_, last = timings.values()
+        row["ratio"] = last.median / first.median
     return row | ({} if reach is None else {"to_reach": reach})
 
 
@@ -96,8 +96,12 @@ def config(variant: str) -> TitansConfig:
 def train(device: str, repeats: int) -> Iterator[Row]:
     """A compiled training step of every variant, MAC beside the peer's."""
     for variant in (*VARIANTS, "sliding_window", "transformer"):
-        works = {"ours": ours.training_step(ours.model(config(variant)), 1, 1024)}
+        chosen = config(variant)
+        works = {"ours": ours.training_step(ours.model(chosen), 1, 1024)}
         if variant == "mac":
+            # The peer's memory has one set of gates for all its layers.
+            shared = chosen.replace(memory=chosen.memory.replace(shared_gates=True))
+            works["shared_gates"] = ours.training_step(ours.model(shared), 1, 1024)
             works["peer"] = peers.mac_step(2, 64, 1024, device)
         reach = 2.0 if variant == "mac" else None
         yield compared(f"training step, {variant}, 2 layers, T 1024", works, repeats, 1024, reach)
@@ -213,6 +217,8 @@ def profile(device: str, repeats: int) -> Iterator[Row]:
     yield _profiled("forward_backward, T 1024, online matrix", both | {"around": ours.around(layer, x)}, repeats)
     model, tokens = ours.model(config("mac")), np.zeros((1, 1024), dtype=np.int32)
     both = {"whole": ours.training_step(model, 1, 1024), "products": ours.products_alone(model, tokens, backward=True)}
+    # One of its two memories on its own.
+    both["memory"] = ours.forward_backward(ours.memory(recipes.titans(chunk_size=64)), ours.features(1, 1024))
     yield _profiled("training step, mac, 2 layers, T 1024", both, repeats)
 
 

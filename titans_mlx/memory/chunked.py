@@ -140,12 +140,13 @@ def plain_step(
         config: the memory's configuration.
         fast: weights, momentum and anchor at the chunk's start.
         q, k, v: (B, H, b, d).
-        co: coefficients of each memory layer, (B, H, ...).
+        co: coefficients of each memory layer, (B, H, ...), or of one for all.
         norm: slow LayerNorm parameters when ``config.norm``.
 
     Returns:
         Reads (B, H, b, d) and the fast weights after the chunk, the anchor unchanged.
     """
+    co *= config.depth // len(co)
     output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm, slopes=True)
     deltas = structure.backward(config, fast.anchor, trace, objective.error(config, output, v), norm)
     writes = [

@@ -27,7 +27,7 @@ NORMALISE_EPS = 1e-6
 
 
 class Inputs(NamedTuple):
-    """What the memory absorbs: q, k, v (B, H, T, d) float32 and the gates (B, H, L, T)."""
+    """What the memory absorbs: q, k, v (B, H, T, d) float32 and the gates."""
 
     q: mx.array
     k: mx.array
@@ -90,8 +90,8 @@ class NeuralMemory(nn.Module):
             self.readout = ReadOut(dim, num_heads)
 
     def _make_gates(self) -> None:
-        config, count = self.config, self.num_heads * self.config.depth
-        decay = [logit for logit in birth_logits(config, self.num_heads) for _ in range(config.depth)]
+        config, count = self.config, self.num_heads * self.config.gate_layers
+        decay = [logit for logit in birth_logits(config, self.num_heads) for _ in range(config.gate_layers)]
         if config.decay == "learned":
             self.decay_gate = _gate(self.dim, decay)
         if config.momentum == "learned":
@@ -298,14 +298,14 @@ class NeuralMemory(nn.Module):
         return Inputs(q, k, v, self.gates(x)), tails
 
     def gates(self, x: mx.array) -> Gates:
-        """The gates of x (B, T, dim), each (B, H, L, T) float32.
+        """The gates of x (B, T, dim), each (B, H, L, T) float32; L is 1 where memory layers share them.
 
         They see a token whose root mean square is above 1 at 1: gates saturated by the size of an input, not by its
         direction, let the outer gradient of a deep memory grow without end.
         """
         config, x = self.config, x.astype(mx.float32)
         x = x * mx.rsqrt(mx.maximum(1, (x * x).mean(-1, keepdims=True)))
-        shape = (x.shape[0], self.num_heads, config.depth, x.shape[1])
+        shape = (x.shape[0], self.num_heads, config.gate_layers, x.shape[1])
         together = {1.0: ["decay", "momentum", "step"]}
         if config.step_gate_scale != 1.0:
             together = {1.0: ["decay", "momentum"], config.step_gate_scale: ["step"]}

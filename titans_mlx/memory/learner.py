@@ -23,7 +23,7 @@ Fields = TypeVar("Fields", bound=tuple)
 
 
 class Gates(NamedTuple):
-    """The memory's gates per token, head and memory layer, each (B, H, L, T) float32.
+    """The memory's gates per token, head and memory layer, each (B, H, L, T) float32; L is 1 where layers share them.
 
     Attributes:
         log_keep: ``log(1 - alpha)``, or None without decay.

@@ -41,7 +41,7 @@ def recurrent(
         config: the memory's configuration.
         state: where to start.
         q, k, v: (B, H, T, d), keys and queries already normalised.
-        gates: (B, H, L, T) each.
+        gates: (B, H, L, T) each, or (B, H, 1, T) for all memory layers.
         norm: slow LayerNorm parameters when ``config.norm``.
         real: (B, T) bool, False for slots that count for nothing; None: all real.
 
@@ -83,7 +83,7 @@ def _rows(present: mx.array) -> mx.array:
 
 def _gate(gates: Gates, layer: int, t: int) -> list[mx.array | float]:
     """``1 - alpha``, ``eta`` and ``theta`` of one layer and token, each (B, H, 1, 1)."""
-    keep, carry, step = (None if gate is None else gate[:, :, layer, t, None, None] for gate in gates)
+    keep, carry, step = (None if gate is None else gate[:, :, layer % gate.shape[2], t, None, None] for gate in gates)
     return [1.0 if keep is None else mx.exp(keep), 0.0 if carry is None else mx.exp(carry), step]
 
 

@@ -88,7 +88,7 @@ def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs) -> Work:
         movements.append(_norms([w - w0 for w, w0 in zip(after.weights, first, strict=True)]))
         state = after
         mx.eval(state, surprises[-1], movements[-1])
-    gates = inputs.gates
+    gates = Gates(*[None if g is None else _of_layers(g, config.depth) for g in inputs.gates])
     nothing = mx.zeros_like(gates.step)
     return Work(
         surprise=np.array(mx.stack(surprises, axis=-1)),
@@ -149,6 +149,11 @@ def _gradient_point(
 def _norms(layers: list[mx.array]) -> mx.array:
     """Frobenius norms of arrays (B, H, d_out, d_in), one per memory layer: (B, H, L)."""
     return mx.stack([mx.sqrt((x * x).sum((-1, -2))) for x in layers], axis=-1)
+
+
+def _of_layers(gate: mx.array, depth: int) -> mx.array:
+    """A gate (B, H, L, T) for each memory layer, where one may serve them all."""
+    return mx.broadcast_to(gate, (*gate.shape[:2], depth, gate.shape[3]))
 
 
 def _joined(pieces: list[Inputs]) -> Inputs:
