@@ -11,7 +11,7 @@ with app.setup:
 
     # isort: split
     from titans_mlx import plots
-    from titans_mlx.claims import distractors, variants
+    from titans_mlx.claims import distractors
     from titans_mlx.claims.lab import run_lab, summarise
     from titans_mlx.claims.recall_jobs import TITANS
 
@@ -35,7 +35,7 @@ def _(results):
     rows = parts.evidence(distractors.CLAIM, results)
     summary = summarise(rows, ("model", "what", "x"))
     parts.verdict(distractors.CLAIM, rows)
-    return rows, summary
+    return (summary,)
 
 
 @app.cell(hide_code=True)
@@ -90,12 +90,6 @@ def _(results, shown):
             """),
         ]
     )
-    return
-
-
-@app.cell(hide_code=True)
-def _(rows):
-    mo.vstack([parts.heading(variants.CLAIM), parts.verdict(variants.CLAIM, rows)])
     return
 
 

@@ -1,6 +1,7 @@
-"""Train the small stored model whose memory the claims notebook shows at work.
+"""Train a small model whose memory the notebooks show at work.
 
     python scripts/demo_model.py
+    python scripts/demo_model.py --model MAC
 
 Writes config.json (model, task, what it scored), model.safetensors (float32) and provenance.json.
 """
@@ -17,36 +18,39 @@ from titans_mlx.config import TitansConfig
 from titans_mlx.training import provenance
 from titans_mlx.training.files import replacing, write_json
 
-FOLDER = Path(__file__).resolve().parents[1] / "notebooks" / "results" / "demo"
+RESULTS = Path(__file__).resolve().parents[1] / "notebooks" / "results"
+FOLDERS = {"LMM matrix": "demo", "MAC": "demo_mac"}
 VALIDATION_LENGTHS = (64, 128, 256)
 SEED = 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--model", choices=FOLDERS, default="LMM matrix")
+    parser.add_argument("--folder", type=Path, help="default: among the notebooks' results")
     parser.add_argument("--steps", type=int, default=400)
     arguments = parser.parse_args()
-    job = make_job("LMM matrix", "few", label="demo", lengths=(64, 128), steps=arguments.steps)
+    folder = arguments.folder or RESULTS / FOLDERS[arguments.model]
+    job = make_job(arguments.model, "few", label="demo", lengths=(64, 128), steps=arguments.steps)
     settings, task, started = job.settings, task_of(job), time.perf_counter()
     # Two blocks of two heads, where the claim has one of one: memories that do unlike things are what there is to see.
     config = TitansConfig.from_dict(settings["architecture"]).replace(num_layers=2, num_heads=2)
     origin = provenance()
     model, _ = train_model(settings, config, task, settings["grid"][0], SEED, show)
     scores = {str(length): validation_accuracy(model, task, length, 256, 0) for length in VALIDATION_LENGTHS}
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    with replacing(arguments.folder / "model.safetensors") as temporary:
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "model.safetensors") as temporary:
         model.save_weights(str(temporary))
     trained = {name: settings[name] for name in ("lengths", "training", "tokens_per_step", "grid", "write_cost")} | {
         "seed": SEED
     }
     write_json(
-        arguments.folder / "config.json",
+        folder / "config.json",
         {"model": config.to_dict(), "task": asdict(task), "training": trained, "validation_accuracy": scores},
     )
     seconds = round(time.perf_counter() - started, 1)
-    write_json(arguments.folder / "provenance.json", {**origin, "seconds": seconds})
-    print(f"{scores} after {seconds} s, in {arguments.folder}")
+    write_json(folder / "provenance.json", {**origin, "seconds": seconds})
+    print(f"{scores} after {seconds} s, in {folder}")
 
 
 def show(what: str, share: float) -> None:

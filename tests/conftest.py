@@ -42,9 +42,11 @@ def smoke_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
             run_and_store(folder, claim, job)
     task = RecallTask(num_keys=9, num_values=9, num_filler=5)
     memory = recipes.titans_matrix(chunk_size=8)
-    config = TitansConfig(variant="lmm", vocab_size=task.vocab_size, dim=8, num_heads=2, num_layers=2, memory=memory)
-    (folder / "demo").mkdir()
-    write_json(folder / "demo" / "config.json", {"model": config.to_dict(), "task": asdict(task)})
-    mx.random.seed(0)
-    Titans(config).save_weights(str(folder / "demo" / "model.safetensors"))
+    size = {"vocab_size": task.vocab_size, "dim": 8, "num_heads": 2, "num_layers": 2, "segment_size": 32}
+    for name, variant in (("demo", "lmm"), ("demo_mac", "mac")):
+        config = TitansConfig(variant=variant, memory=memory, **size)
+        (folder / name).mkdir()
+        write_json(folder / name / "config.json", {"model": config.to_dict(), "task": asdict(task)})
+        mx.random.seed(0)
+        Titans(config).save_weights(str(folder / name / "model.safetensors"))
     return folder

@@ -23,6 +23,12 @@ CONTROLS: dict[str, Callable[[browser.Page], None]] = {
     "03_capacity": lambda page: page.choose(0, 1),
     "04_gating": lambda page: page.press("slider", 0, "Home"),
     "05_chunks": lambda page: page.choose(0, 1),
+    "06_staleness": lambda page: page.choose(0, 1),
+    "07_throughput": lambda page: page.choose(0, 1),
+    "08_surprise": lambda page: page.choose(0, 1),
+    "09_memory": lambda page: page.press("slider", 0, "Home"),
+    "10_variants": lambda page: page.choose(0, 1),
+    "11_components": lambda page: page.choose(0, 1),
 }
 """What is done in each notebook, and must change a picture."""
 

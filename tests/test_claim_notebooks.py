@@ -11,12 +11,21 @@ import pytest
 from titans_mlx.claims import CLAIMS
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
-SHOWN = {"02_copying": "distractors", "03_capacity": "capacity", "04_gating": "gating", "05_chunks": "chunks"}
+SHOWN = {
+    "02_copying": "distractors",
+    "03_capacity": "capacity",
+    "04_gating": "gating",
+    "05_chunks": "chunks",
+    "06_staleness": "staleness",
+    "07_throughput": "throughput",
+    "08_surprise": "surprise",
+    "11_components": "components",
+}
 """The claim of each notebook."""
 
 
 def test_every_notebook_is_tested_here_or_in_a_file_of_its_own() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*SHOWN, "titans_claims"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SHOWN, "titans_claims", "09_memory", "10_variants"}
 
 
 def opened(name: str, results: Path) -> tuple[str, dict]:
@@ -48,7 +57,33 @@ def test_it_shows_what_is_stored_and_trains_nothing(name: str, smoke_results: Pa
 def test_it_says_what_to_run_when_nothing_is_stored(name: str, tmp_path: Path) -> None:
     shown, defs = opened(name, tmp_path)
     assert f"scripts/claims.py run {SHOWN[name]}" in shown
-    assert "summary" not in defs
+    assert "rows" not in defs and "summary" not in defs
+
+
+def test_a_memory_is_shown_at_work(smoke_results: Path, tmp_path: Path) -> None:
+    shown, defs = opened("09_memory", smoke_results)
+    assert "of 8 queries rightly" in shown and "Choose MAC" in shown
+    assert {"rank", "surprise", "movement"} <= defs["work"][0].keys()
+    shown, defs = opened("09_memory", tmp_path)
+    assert "scripts/demo_model.py" in shown and "work" not in defs
+
+
+def test_a_mac_shows_where_it_looks(smoke_results: Path) -> None:
+    spec = importlib.util.spec_from_file_location("at_work", FOLDER / "09_memory.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model, task = parts.demo(smoke_results, "MAC")
+    outputs, defs = module.app.run(defs={"model": model, "task": task})
+    shown = "\n".join(output.text for output in outputs if hasattr(output, "text"))
+    assert sum(defs["shares"].values()) == pytest.approx(1, abs=1e-5) and "to the persistent tokens" in shown
+
+
+def test_two_variants_are_compared(smoke_results: Path, tmp_path: Path) -> None:
+    shown, defs = opened("10_variants", smoke_results)
+    assert CLAIMS["variants"].statement in shown and "How to read this" in shown
+    assert len(set(defs["two"])) == 2
+    shown, defs = opened("10_variants", tmp_path)
+    assert "scripts/claims.py run recall_distance" in shown and "two" not in defs
 
 
 def test_notebooks_are_exported(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from titans_mlx.claims import CLAIMS, capacity, chunks, contextual, distractors, gating, variants
+from titans_mlx.claims import CLAIMS, capacity, chunks, components, contextual, distractors, gating, variants
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, scale_of, summarise, verdict
 from titans_mlx.claims.recall_jobs import SLIDING, TITANS, model_configs
@@ -82,12 +82,16 @@ def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> 
         for seed in job.settings["seeds"]:
             for test in job.settings["tests"]:
                 right = share(job.settings, test)
-                row = {name: job.settings[name] for name in ("model", "option")}
+                row = {name: job.settings[name] for name in ("model", "option")} | {"nats": 2 - right}
                 row |= {name: value for name, value in test.items() if name not in ("task", "change")}
                 row |= {"seed": seed, "accuracy": right, "correct": [right] * 8, "queries": 1, "sequences": 8}
                 row |= {"chance": 0.02, "parameters": 10**5, "trained_length": 64, "length": 64, "train_seconds": 1.0}
                 rows.append(row | {"seconds_per_sequence": 1.0, "peak_bytes": 10**6})
     return rows
+
+
+PARTS = dict(zip((*components.LESS, *components.MORE), (0.5, 0.6, 0.7, 0.8, 0.85, 0.97, 0.97, 0.97), strict=True))
+"""Accuracy without each part, and with attention; the whole model is at 95 %."""
 
 
 def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
@@ -97,6 +101,8 @@ def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
         return {gating.WHOLE: 1.0, gating.BARE: 0.8}.get(test["use"], 0.02)
     if "gate" in test:
         return {"none": 0.9, "theta": 0.5 if test["x"] else 0.02}.get(test["gate"], 0.89)
+    if model in PARTS:
+        return PARTS[model]
     if "what" in test:
         return {SLIDING: 0.02, "MAL": 0.9}.get(model, 0.95)
     if "trained" in test:
@@ -121,7 +127,8 @@ def test_all_alike_refutes(claim, share: float) -> None:
 @pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
 def test_a_missing_job_leaves_it_unfinished(claim) -> None:
     rows = rows_of(claim, as_claimed)
-    asked = {chunks.CLAIM.id: chunks.DEEP, capacity.CLAIM.id: capacity.DEEP[4]}.get(claim.id, TITANS[0])
+    others = {chunks.CLAIM.id: chunks.DEEP, capacity.CLAIM.id: capacity.DEEP[4], components.CLAIM.id: components.WHOLE}
+    asked = others.get(claim.id, TITANS[0])
     asked = "MAL" if claim.id == variants.CLAIM.id else asked
     rest = [row for row in rows if row["model"] != asked]
     assert claim.judge(rest).status == "unfinished"
@@ -186,6 +193,21 @@ def test_rules_at_their_edges() -> None:
     for share, status in ((0.94, "reproduced"), (0.96, "not reproduced")):
         flat = changed_rows(chunks.CLAIM, lambda s, t, share=share: share if t["trained"] > 4 else None)
         assert flat == status, "chunks of 1 better than 256 by 6 points, or by 4"
+
+
+def test_the_rule_of_components_at_its_edges() -> None:
+    edges: list[tuple[Callable[[dict[str, Any], dict[str, Any]], bool], float, str]] = [
+        (lambda s, t: s["model"] == "no decay" and t["what"] != components.PROSE, 0.96, "reproduced"),
+        (lambda s, t: s["model"] == "no decay" and t["what"] != components.PROSE, 0.98, "reproduced in part"),
+        (lambda s, t: s["model"] == "no persistent tokens", 0.945, "reproduced in part"),
+        (lambda s, t: s["model"] == components.MORE[0], 0.955, "reproduced in part"),
+        (lambda s, t: (s["model"], t["what"]) == (components.MORE[0], components.RECALL), 0.92, "reproduced in part"),
+        (lambda s, t: s["model"] == "no decay" and t["what"] == components.PROSE, 0.82, "reproduced in part"),
+        (lambda s, t: s["model"] == "no decay" and t["what"] == components.PROSE, 0.65, "reproduced"),
+    ]
+    for where, value, status in edges:
+        found = changed_rows(components.CLAIM, lambda s, t, where=where, value=value: value if where(s, t) else None)
+        assert found == status, (value, found)
 
 
 def test_capacity_lies_between_the_numbers_tested() -> None:

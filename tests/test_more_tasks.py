@@ -1,4 +1,4 @@
-"""Rebinding, copying, induction and state tracking: their worked examples, their answers, and what bad input says."""
+"""Rebinding, copying, induction, tracking and texts: their worked examples, their answers, and what bad input says."""
 
 import doctest
 from itertools import permutations
@@ -6,7 +6,18 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from titans_mlx.tasks import CopyTask, InductionTask, RebindingTask, TrackingTask, copying, rebinding, tracking
+from titans_mlx.tasks import (
+    AnomalyTask,
+    CopyTask,
+    InductionTask,
+    RebindingTask,
+    TextTask,
+    TrackingTask,
+    copying,
+    rebinding,
+    text,
+    tracking,
+)
 
 REBINDING = [RebindingTask(ask=ask, num_pairs=5, num_rebound=2, distance=7) for ask in ("all", "rebound", "kept")]
 REBINDING.append(RebindingTask(num_pairs=5, num_rebound=2, lead=9))
@@ -16,10 +27,12 @@ TASKS = [
     CopyTask(alike=True, num_distractors=0),
     InductionTask(),
     TrackingTask("s5", 12, asked=3),
+    AnomalyTask(),
+    TextTask(40),
 ]
 
 
-@pytest.mark.parametrize("module", [rebinding, copying, tracking])
+@pytest.mark.parametrize("module", [rebinding, copying, tracking, text])
 def test_worked_examples(module) -> None:
     outcome = doctest.testmod(module)
     assert outcome.attempted > 0
@@ -34,7 +47,7 @@ def test_shapes_ids_and_seeds(task) -> None:
     assert sample.tokens.min() >= 0
     assert max(sample.tokens.max(), sample.targets.max()) < task.vocab_size
     assert (sample.tokens == again.tokens).all() and (sample.tokens != other.tokens).any()
-    assert 1 / task.vocab_size < task.chance <= 1 / 2
+    assert 1 / task.vocab_size <= task.chance <= 1 / 2
 
 
 @pytest.mark.parametrize("task", REBINDING, ids=str)
@@ -141,5 +154,57 @@ def test_only_the_last_are_asked() -> None:
     ],
 )
 def test_bad_input(make, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_anomalies_are_what_breaks_the_motif() -> None:
+    task = AnomalyTask(num_symbols=20, period=7, length=300, rate=0.1)
+    batch = task.sample(40, 3)
+    strange = task.anomalies(batch.tokens)
+    assert not strange[:, :7].any() and 0.08 < strange[:, 7:].mean() < 0.12
+    for tokens, marks in zip(batch.tokens, strange, strict=True):
+        assert len(set(tokens[:7])) == 7
+        assert all(marks[place] == (token != tokens[place % 7]) for place, token in enumerate(tokens))
+    assert (batch.targets[:, :-1] == batch.tokens[:, 1:]).all()
+    assert (batch.targets[:, -1] == batch.tokens[:, 300 % 7]).all(), "the last target is the motif's"
+    assert (batch.mask[:, :6] == 0).all() and (batch.mask[:, 6:] == 1).all()
+
+
+def test_parts_of_a_text_do_not_overlap(tmp_path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(bytes(range(100)))
+    seen = {}
+    for part in ("train", "validation", "test"):
+        batch = TextTask(4, part, str(path)).sample(500, 0)
+        whole = np.concatenate([batch.tokens, batch.targets[:, -1:]], axis=1)
+        assert (np.diff(whole) == 1).all(), "windows of the text"
+        assert batch.mask.all()
+        seen[part] = set(whole.ravel())
+    assert seen["train"] == set(range(80))
+    assert seen["validation"] == set(range(80, 90)) and seen["test"] == set(range(90, 100))
+
+
+def test_the_text_that_ships_with_python_is_prose() -> None:
+    batch = TextTask(200).sample(20, 0)
+    assert 0.1 < TextTask(200).chance < 0.3, "spaces"
+    assert (batch.tokens[:, 1:] == batch.targets[:, :-1]).all()
+    assert " the " in bytes(batch.tokens.astype(np.uint8).ravel()).decode(errors="ignore")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TextTask(0), "length must be an integer >= 1, got 0"),
+        (lambda: TextTask(part="all"), "part must be one of .*got 'all'"),
+        (lambda: TextTask(10**7), "length must be below the"),
+        (lambda: TextTask(path="nowhere.txt"), "path must be a text file that can be read, got 'nowhere.txt'"),
+        (lambda: AnomalyTask(period=0), "period must be an integer >= 1, got 0"),
+        (lambda: AnomalyTask(num_symbols=3, period=4), "num_symbols must be an integer >= 4, got 3"),
+        (lambda: AnomalyTask(period=4, length=4), "length must be an integer >= 5, got 4"),
+        (lambda: AnomalyTask(rate=1), "rate must lie strictly between 0 and 1, got 1"),
+    ],
+)
+def test_bad_texts(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

@@ -279,3 +279,83 @@ def test_small_multiples_have_one_axis_one_chance_and_one_legend(tmp_path):
     assert [drawn.count(name) for name in ("LMM matrix", "MAG", "MAL")] == [1, 1, 1]
     with pytest.raises(ValueError, match="panels must hold at least one panel"):
         plots.small_multiples([], "x", "Factor")
+
+
+def measured(models=("LMM deep", "Transformer"), xs=(512, 4096)):
+    return [
+        {"model": model, "x": x, "rate": 10.0 * x, "low": 9.0 * x, "high": 11.0 * x} for model in models for x in xs
+    ]
+
+
+def test_quantities_against_length_are_on_two_logarithmic_axes(tmp_path):
+    titles = ("Tokens in a sequence", "Tokens a second")
+    chart = plots.length_chart(measured(), "rate", titles, heading="Training", interval=True)
+    assert {*titles, "Training", "LMM deep", "Transformer"} <= set(words(chart, tmp_path))
+    encoding = chart.to_dict()["layer"][-1]["encoding"]
+    assert [encoding[axis]["scale"]["type"] for axis in "xy"] == ["log", "log"]
+    assert marks(chart) == ["rule", "line", "point"]
+    assert marks(plots.length_chart(measured(), "rate", titles)) == ["line", "point"]
+    with pytest.raises(ValueError, match="rows must hold at least one row"):
+        plots.length_chart([], "rate", titles)
+
+
+def test_values_stand_beside_their_lines(tmp_path):
+    rows = [
+        {"model": model, "state": state, "value": 0.4, "low": 0.3, "high": 0.5, "seeds": 3}
+        for model in ("MAC", "MAG")
+        for state in ("trained", "untrained")
+    ]
+    chart = plots.value_chart(rows, "Correlation", (-1, 1), [(0, "none"), (0.2, "rule")], heading="Prose")
+    assert {"MAC", "MAG", "none", "rule", "Correlation", "trained", "untrained"} <= set(words(chart, tmp_path))
+    with pytest.raises(ValueError, match="rows must hold at least one row"):
+        plots.value_chart([], "Correlation", (-1, 1), [])
+
+
+def test_tenths_run_from_expected_to_unexpected(tmp_path):
+    rows = [{"model": "MAC", "curve": [index / 10 for index in range(10)]}]
+    chart = plots.tenth_chart(rows, heading="Prose")
+    assert {"no relation", "MAC", "1", "10"} <= set(words(chart, tmp_path))
+    drawn = [row["rank"] for row in values(chart) if "rank" in row][:10]
+    assert drawn == rows[0]["curve"]
+    with pytest.raises(ValueError, match="rows must hold at least one row"):
+        plots.tenth_chart([])
+
+
+def test_a_strip_shows_a_text(tmp_path):
+    rows = [
+        {"position": place, "token": token, "nll": 1.0, "surprise": 2.0, "written": 0.1}
+        for place, token in enumerate(("k", "·", "x"))
+    ]
+    chart = plots.token_strip(rows)
+    drawn = words(chart, tmp_path)
+    assert {"k", "·", "x", "Token read"} <= set(drawn) and sum("nats" in word for word in drawn) == 1
+    assert chart.to_dict()["vconcat"][-1]["encoding"]["x"]["axis"]["labelColor"] == "#222222", "a letter is no key"
+    with pytest.raises(ValueError, match="rows must not be empty"):
+        plots.token_strip([])
+
+
+def test_attention_is_drawn_part_by_part(tmp_path):
+    rows = [
+        {"row": 0, "token": "k1", "part": "persistent", "column": 0, "seen": "p1", "weight": 0.25},
+        {"row": 0, "token": "k1", "part": "segment", "column": 0, "seen": "k1", "weight": 0.75},
+    ]
+    chart = plots.attention_chart(rows, ("persistent", "retrieved", "segment"))
+    assert len(chart.hconcat) == 2
+    assert {"Persistent", "Segment", "p1", "k1", "Weight"} <= set(words(chart, tmp_path))
+    with pytest.raises(ValueError, match="rows must not be empty"):
+        plots.attention_chart([], ())
+
+
+def test_gains_stand_beside_nothing(tmp_path):
+    common = {"accuracy": 0.5, "nats": 1.0}
+    rows = [
+        {"model": model, "what": what, "gain": gain, **common}
+        for model, gain in (("no decay", -50.0), ("+ attention (MAC)", 2.0))
+        for what in ("recall", "prose")
+    ]
+    chart = plots.gain_chart(rows, ["no decay", "+ attention (MAC)"], "Gain")
+    drawn = words(chart, tmp_path)
+    assert drawn.index("no decay") < drawn.index("+ attention (MAC)") and {"recall", "prose", "Gain"} <= set(drawn)
+    assert min(row["shown"] for row in values(chart) if "shown" in row) == -20, "cut where the axis ends"
+    with pytest.raises(ValueError, match="rows must hold at least one row"):
+        plots.gain_chart([], [], "Gain")

@@ -21,13 +21,19 @@ SHOWN_IN = {
     "recall_distance": "titans_claims",
     "two_million": "titans_claims",
     "distractors": "02_copying",
-    "variants": "02_copying",
+    "variants": "10_variants",
     "capacity": "03_capacity",
     "gating": "04_gating",
     "contextual": "04_gating",
     "chunks": "05_chunks",
+    "components": "11_components",
+    "staleness": "06_staleness",
+    "throughput": "07_throughput",
+    "surprise": "08_surprise",
 }
 """The notebook that shows each claim's evidence."""
+DEMOS = {"LMM matrix": "demo", "MAC": "demo_mac"}
+"""Folder of each small trained model, whose memory is shown at work."""
 
 
 def heading(claim: Claim) -> mo.Html:
@@ -69,6 +75,8 @@ def verdict(claim: Claim, rows: list[Row]) -> mo.Html:
 
 def provenance_line(stored: list[dict[str, Any]]) -> str:
     """Where the stored numbers come from, in a sentence."""
+    if not stored:
+        return "No full run is stored."
     origins = [result["provenance"] for result in stored]
     commits = sorted({str(origin["commit"])[:9] for origin in origins})
     hours = sum(origin["seconds"] for origin in origins) / 3600
@@ -98,13 +106,19 @@ def numbers(rows: Sequence[Row], columns: dict[str, str]) -> mo.Html:
         }
         for row in rows
     ]
-    return mo.accordion({"The numbers": mo.ui.table(lines, selection=None, page_size=12, show_download=False)})
+    return folded(lines)
 
 
-def demo(results: Path) -> tuple[Titans, RecallTask]:
-    """The small trained model that is stored, and its task; without it the cell ends with the command that makes it."""
-    folder = results / "demo"
-    hint = "No trained model is stored yet. This makes one in some minutes: `python scripts/demo_model.py`"
+def folded(lines: Sequence[Row]) -> mo.Html:
+    """A table that is folded away."""
+    return mo.accordion({"The numbers": mo.ui.table(list(lines), selection=None, page_size=12, show_download=False)})
+
+
+def demo(results: Path, model: str = "LMM matrix") -> tuple[Titans, RecallTask]:
+    """A small trained model that is stored, and its task; without it the cell ends with the command that makes it."""
+    folder = results / DEMOS[model]
+    command = f'python scripts/demo_model.py --model "{model}"'
+    hint = f"This model is not stored yet. This makes it in some minutes: `{command}`"
     mo.stop(not (folder / "config.json").exists(), mo.callout(mo.md(hint), kind="warn"))
     stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = Titans(TitansConfig.from_dict(stored["model"]))

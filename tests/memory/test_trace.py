@@ -7,7 +7,7 @@ from models import build, uniform
 
 from titans_mlx.memory import MemoryState, NeuralMemory, objective, structure
 from titans_mlx.memory.layer import Inputs
-from titans_mlx.memory.trace import Recorder, Work, trace, trace_rows
+from titans_mlx.memory.trace import Recorder, Work, effective_rank, trace, trace_rows
 
 DIM, HEADS, TOKENS = 16, 2, 19
 
@@ -123,3 +123,25 @@ def test_bad_input_is_named():
         trace(memory, state.rows([0]), inputs)
     with pytest.raises(ValueError, match="words must name the 19 tokens"):
         trace_rows([trace(memory, state, inputs)], ["k0"])
+
+
+def test_effective_rank_counts_directions():
+    rng = np.random.default_rng(0)
+    turned = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    for count in (1, 3, 6):
+        made = (turned[:, :count] * 2.5) @ turned[:count]
+        assert effective_rank(np.stack([made, 9 * made])) == pytest.approx([count, count])
+    assert effective_rank(np.zeros((2, 4, 3))).tolist() == [0, 0]
+    uneven = effective_rank(np.diag([3.0, 1.0]))
+    assert uneven == pytest.approx(np.exp(-(0.75 * np.log(0.75) + 0.25 * np.log(0.25))))
+
+
+def test_ranks_are_taken_of_the_change_when_asked_for():
+    memory, state, inputs, after = absorbed(**MEMORIES["deep"])
+    assert trace(memory, state, inputs).rank is None
+    rank = trace(memory, state, inputs, ranks=True).rank
+    assert rank.shape == (2, HEADS, 2, TOKENS)
+    for layer in range(2):
+        change = np.array(after.weights[layer] - state.weights[layer])
+        np.testing.assert_allclose(rank[:, :, layer, -1], effective_rank(change), rtol=1e-3)
+    assert "rank" in trace_rows([trace(memory, state, inputs, ranks=True)], ["w"] * TOKENS)[0]

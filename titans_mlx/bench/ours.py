@@ -34,19 +34,21 @@ def memory(config: MemoryConfig, seed: int = 0) -> NeuralMemory:
     layer = NeuralMemory(DIM, HEADS, config=config)
     x = mx.random.normal((1, 2 * config.chunk_size + 3, DIM))
 
-    def defined(x: mx.array) -> mx.array:
-        born = layer.init_state(1)
-        inputs, _ = layer.project(x, born.tails)
-        reads, _ = recurrent(config, born, inputs.q, inputs.k, inputs.v, inputs.gates, layer.norm)
-        return reads.swapaxes(1, 2).reshape(x.shape)
-
-    def fast(x: mx.array) -> mx.array:
+    def fast(layer: NeuralMemory, x: mx.array) -> mx.array:
         return layer.absorb(x)[0]
 
-    _require_equal("reads of the fast form", fast(x), defined(x))
-    found, expected = (mx.grad(lambda x, reads=reads: reads(x).square().sum())(x) for reads in (fast, defined))
+    _require_equal("reads of the fast form", fast(layer, x), _defined(layer, x))
+    found, expected = (mx.grad(lambda x, reads=reads: reads(layer, x).square().sum())(x) for reads in (fast, _defined))
     _require_equal("gradients of the fast form", found, expected)
     return layer
+
+
+def _defined(layer: NeuralMemory, x: mx.array) -> mx.array:
+    """Reads of x (B, T, dim) from birth by the definition, token by token."""
+    born = layer.init_state(x.shape[0])
+    inputs, _ = layer.project(x, born.tails)
+    reads, _ = recurrent(layer.config, born, *inputs, layer.norm)
+    return reads.swapaxes(1, 2).reshape(x.shape)
 
 
 def model(config: TitansConfig, seed: int = 0) -> Titans:
@@ -84,6 +86,11 @@ def forward(layer: NeuralMemory, x: np.ndarray) -> Work:
 def forward_backward(layer: NeuralMemory, x: np.ndarray) -> Work:
     """The mean square of the reads of x, with its gradient for x and every parameter; compiled, as in training."""
     return _compiled_gradient(layer, lambda x: layer(x)[0], x)
+
+
+def defined_forward_backward(layer: NeuralMemory, x: np.ndarray) -> Work:
+    """As :func:`forward_backward`, token by token by the definition."""
+    return _compiled_gradient(layer, lambda x: layer.readout(x, _defined(layer, x)), x)
 
 
 def around(layer: NeuralMemory, x: np.ndarray) -> Work:

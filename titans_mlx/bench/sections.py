@@ -154,6 +154,10 @@ def decode(device: str, repeats: int) -> Iterator[Row]:
         }
 
 
+SPAN = 4
+"""Chunks that are recomputed at a time."""
+
+
 def _ours_backward(recompute: int) -> Callable[[str], Work]:
     config = recipes.titans(chunk_size=64, recompute=recompute)
     return lambda device: ours.forward_backward(ours.memory(config), ours.features(2, 4096))
@@ -170,7 +174,7 @@ def _stream(tokens: int) -> Callable[[str, int], Work]:
 
 PEAKS: dict[str, Callable[[str], Work]] = {
     "ours": _ours_backward(0),
-    "recomputed": _ours_backward(8),
+    "recomputed": _ours_backward(SPAN),
     "peer": _peer_backward,
     "stream-16384": _stream(16_384),
     "stream-1000000": _stream(1_000_000),
@@ -183,7 +187,7 @@ def peak(device: str, repeats: int) -> Iterator[Row]:
     sizes = {name: peak_megabytes([script, name, device]) for name in PEAKS}
     for measure, first, second, reach in (
         ("peak of forward+backward, T 4096, chunk 64", "ours", "peer", 0.25),
-        ("the same, recomputing 8 chunks at a time", "recomputed", "peer", 0.25),
+        (f"the same, recomputing {SPAN} chunks at a time", "recomputed", "peer", 0.25),
         ("peak of streaming 1,000,000 tokens over 16,384", "stream-1000000", "stream-16384", 1.05),
     ):
         ratio = sizes[first] / sizes[second]
@@ -230,13 +234,13 @@ def _profiled(what: str, works: dict[str, Work], repeats: int) -> Row:
 def recompute(device: str, repeats: int) -> Iterator[Row]:
     """Recomputed spans against kept chunks, both compiled: peak of arrays held, time, and how far gradients differ."""
     x = ours.features(2, 4096)
-    kept, again = (ours.memory(recipes.titans(chunk_size=64, recompute=spans)) for spans in (0, 8))
+    kept, again = (ours.memory(recipes.titans(chunk_size=64, recompute=spans)) for spans in (0, SPAN))
     again.update(kept.parameters())
     works = {"kept": ours.forward_backward(kept, x), "again": ours.forward_backward(again, x)}
     timings = by_turns(works, repeats)
     peaks = {name: ours.peak_of_arrays(work) for name, work in works.items()}
     yield {
-        "measure": "recomputing 8 chunks at a time, T 4096, chunk 64",
+        "measure": f"recomputing {SPAN} chunks at a time, T 4096, chunk 64",
         **{f"{name}_mb": peak for name, peak in peaks.items()},
         "ratio": peaks["kept"] / peaks["again"],
         "to_reach": 4.0,

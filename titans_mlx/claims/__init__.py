@@ -3,10 +3,14 @@
 from titans_mlx.claims import (
     capacity,
     chunks,
+    components,
     contextual,
     distractors,
     gating,
     recall_distance,
+    staleness,
+    surprise,
+    throughput,
     two_million,
     variants,
 )
@@ -14,7 +18,20 @@ from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict
 
 CLAIMS: dict[str, Claim] = {
     module.CLAIM.id: module.CLAIM
-    for module in (recall_distance, two_million, distractors, variants, capacity, gating, contextual, chunks)
+    for module in (
+        recall_distance,
+        two_million,
+        distractors,
+        variants,
+        staleness,
+        capacity,
+        gating,
+        contextual,
+        chunks,
+        components,
+        surprise,
+        throughput,
+    )
 }
 
 __all__ = ["CLAIMS", "Claim", "Job", "Profile", "Progress", "Row", "Verdict"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 
 from titans_mlx._check import check_count
@@ -21,7 +22,18 @@ from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.training import TRAIN, VALIDATE, recall_loss
 from titans_mlx.config import TitansConfig
 from titans_mlx.model import Titans
-from titans_mlx.tasks import Batch, CopyTask, InductionTask, MQARTask, RebindingTask, RecallTask, Seed, TrackingTask
+from titans_mlx.tasks import (
+    AnomalyTask,
+    Batch,
+    CopyTask,
+    InductionTask,
+    MQARTask,
+    RebindingTask,
+    RecallTask,
+    Seed,
+    TextTask,
+    TrackingTask,
+)
 from titans_mlx.training import count_parameters, train
 
 TEST = 2
@@ -78,6 +90,8 @@ TASKS: dict[str, Callable[..., Any]] = {
     "copy": CopyTask,
     "induction": InductionTask,
     "tracking": TrackingTask,
+    "text": TextTask,
+    "anomalies": AnomalyTask,
 }
 
 
@@ -110,6 +124,7 @@ def lab_job(
     steps: int = 400,
     tokens_per_step: int = 2048,
     sequences: int = 64,
+    validate: dict[str, Any] | None = None,
 ) -> Job:
     """One model, its entry of the grid chosen once, trained and tested with each seed.
 
@@ -127,6 +142,7 @@ def lab_job(
         steps: of training.
         tokens_per_step: as many sequences of the step's task as they hold.
         sequences: of each test, the same for every model and seed.
+        validate: the task of validation, where that is not the last one of training.
 
     Raises:
         ValueError: if anything of this has a value that is not allowed.
@@ -136,7 +152,7 @@ def lab_job(
             raise ValueError(f"{name} must have at least one entry, got {values!r}")
     for name, value in (("steps", steps), ("tokens_per_step", tokens_per_step), ("sequences", sequences)):
         check_count(name, value)
-    for task in [*train, *[test["task"] for test in tests]]:
+    for task in [*train, *[test["task"] for test in tests], *([validate] if validate else [])]:
         if make_task(task).vocab_size > architecture.vocab_size:
             raise ValueError(f"vocab_size must hold the {make_task(task).vocab_size} ids of {task}")
     for test in tests:
@@ -152,6 +168,7 @@ def lab_job(
         "tokens_per_step": tokens_per_step,
         "sequences": sequences,
         "training": training_options(steps),
+        **({"validate": validate} if validate else {}),
     }
     for entry in grid:
         for seed in seeds:
@@ -168,11 +185,17 @@ def run_lab(job: Job, progress: Progress | None = None) -> list[Row]:
     """
     settings = job.settings
 
+    trained, scores = train_models(settings, progress)
+    return [{**row, "grid_scores": scores} for each in trained for row in test_model(settings, each)]
+
+
+def train_models(settings: dict[str, Any], progress: Progress | None = None) -> tuple[list[Trained], list[Row]]:
+    """A job's models, one per seed, and the validation scores of its grid."""
+
     def train_one(entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
         return _train(settings, entry, seed, progress)
 
-    trained, scores = train_all(settings["grid"], settings["seeds"], train_one, progress)
-    return [{**row, "grid_scores": scores} for each in trained for row in _test(settings, each)]
+    return train_all(settings["grid"], settings["seeds"], train_one, progress)
 
 
 def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
@@ -193,23 +216,26 @@ def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, prog
     model = Titans(TitansConfig.from_dict(settings["architecture"]))
     schedule = train_config(settings["training"], entry, seed)
     result = train(model, recall_loss(0.0), batches, schedule, progress=report)
-    correct = answered(model, tasks[-1].sample(64, (VALIDATE, 0)), {})
+    validation = make_task(settings.get("validate", settings["train"][-1]))
+    correct = answered(model, validation.sample(64, (VALIDATE, 0)), {})
     return Trained(model, entry, seed, result.seconds, float(correct.mean()))
 
 
-def _test(settings: dict[str, Any], trained: Trained) -> list[Row]:
+def test_model(settings: dict[str, Any], trained: Trained) -> list[Row]:
+    """A row per test of a job's settings."""
     model, rows = trained.model, []
     for test in settings["tests"]:
         task, change = make_task(test["task"]), test.get("change", {})
         batch = task.sample(settings["sequences"], (TEST, task.length))
         mx.reset_peak_memory()
         started = time.perf_counter()
-        correct = answered(model, batch, change)
+        correct, nats = answers(model, batch, change)
         rows.append(
             {
                 **{name: settings[name] for name in ("model", "option")},
                 **{name: value for name, value in test.items() if name not in ("task", "change")},
                 "accuracy": float(correct.mean()),
+                "nats": float(nats.mean()),
                 "correct": correct.sum(axis=1).tolist(),
                 "queries": correct.shape[1],
                 "sequences": correct.shape[0],
@@ -231,14 +257,21 @@ def _test(settings: dict[str, Any], trained: Trained) -> list[Row]:
 
 def answered(model: Titans, batch: Batch, change: dict[str, Any]) -> np.ndarray:
     """Which answers (B, Q) a model, changed or not, gives rightly."""
+    return answers(model, batch, change)[0]
+
+
+def answers(model: Titans, batch: Batch, change: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`answered`, and the negative log-likelihood (B, Q) of each right answer, in nats."""
     reader = changed(model, change)
-    right = []
+    right, nats = [], []
     for start in range(0, len(batch.tokens), TEST_ROWS):
         rows = slice(start, start + TEST_ROWS)
         hidden = read(reader, mx.array(batch.tokens[rows]), change.get("reset_every"))
         asked = mx.take_along_axis(hidden, mx.array(batch.positions[rows])[:, :, None], axis=1)
-        right.append(np.array(mx.argmax(reader.logits(asked), axis=-1)) == batch.answers[rows])
-    return np.concatenate(right)
+        logits = reader.logits(asked).astype(mx.float32)
+        nats.append(np.array(nn.losses.cross_entropy(logits, mx.array(batch.answers[rows]))))
+        right.append(np.array(mx.argmax(logits, axis=-1)) == batch.answers[rows])
+    return np.concatenate(right), np.concatenate(nats)
 
 
 def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:

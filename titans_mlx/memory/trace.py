@@ -25,6 +25,7 @@ class Work(NamedTuple):
         eta: share of past surprise that is carried (eq. 14); 0 without momentum.
         theta: share of momentary surprise that is written (eq. 14).
         movement: ``||W_t - W_0||_F``, ``W_0`` the weights of the state it began with.
+        rank: effective rank of ``W_t - W_0``: how many directions of the memory are in use; None unless asked for.
     """
 
     surprise: np.ndarray
@@ -32,6 +33,7 @@ class Work(NamedTuple):
     eta: np.ndarray
     theta: np.ndarray
     movement: np.ndarray
+    rank: np.ndarray | None = None
 
 
 @dataclass
@@ -58,19 +60,20 @@ class Recorder:
         self.states.append(state)
         self.pieces.append([inputs])
 
-    def traces(self) -> list[Work]:
-        """The work of each memory over everything it was shown."""
+    def traces(self, ranks: bool = False) -> list[Work]:
+        """The work of each memory over everything it was shown; ``ranks`` as for :func:`trace`."""
         inputs = [_joined(pieces) for pieces in self.pieces]
-        return [trace(*shown) for shown in zip(self.memories, self.states, inputs, strict=True)]
+        return [trace(*shown, ranks) for shown in zip(self.memories, self.states, inputs, strict=True)]
 
 
-def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs) -> Work:
+def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs, ranks: bool = False) -> Work:
     """What a memory does with ``inputs``, computed by the definition.
 
     Args:
         memory: whose configuration and norm hold.
         state: before the first token.
         inputs: what an observer was shown: q, k, v (B, H, T, d) and the gates (B, H, L, T).
+        ranks: take the effective rank as well: a singular value decomposition for every token.
 
     Returns:
         :class:`Work` of the T tokens.
@@ -80,12 +83,15 @@ def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs) -> Work:
     """
     memory.check_state(state, inputs.q.shape[0])
     config, norm, first = memory.config, memory.norm, state.weights
-    surprises, movements = [], []
+    surprises, movements, used = [], [], []
     for q, k, v, gates in _tokens(inputs):
         _, after = recurrent(config, state, q, k, v, gates, norm)
         gradients = surprise(config, _gradient_point(config, state, after, gates), norm, k, v)
         surprises.append(_norms(gradients))
-        movements.append(_norms([w - w0 for w, w0 in zip(after.weights, first, strict=True)]))
+        changes = [w - w0 for w, w0 in zip(after.weights, first, strict=True)]
+        movements.append(_norms(changes))
+        if ranks:
+            used.append(np.stack([effective_rank(np.array(change)) for change in changes], axis=-1))
         state = after
         mx.eval(state, surprises[-1], movements[-1])
     gates = Gates(*[None if g is None else _of_layers(g, config.depth) for g in inputs.gates])
@@ -96,7 +102,20 @@ def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs) -> Work:
         eta=np.array(nothing if gates.log_momentum is None else mx.exp(gates.log_momentum)),
         theta=np.array(gates.step),
         movement=np.array(mx.stack(movements, axis=-1)),
+        rank=np.stack(used, axis=-1) if ranks else None,
     )
+
+
+def effective_rank(weights: np.ndarray) -> np.ndarray:
+    """``exp(entropy)`` of the singular values of (..., d_out, d_in), as shares of their sum: (...).
+
+    From 1 (one direction) to the smaller width (all alike; Roy and Vetterli 2007); 0 for a matrix of zeros.
+    """
+    values = np.linalg.svd(weights.astype(np.float64), compute_uv=False)
+    total = values.sum(-1, keepdims=True)
+    shares = values / np.where(total > 0, total, 1)
+    entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(-1)
+    return np.where(total[..., 0] > 0, np.exp(entropy), 0.0)
 
 
 def trace_rows(works: list[Work], words: list[str], row: int = 0) -> list[dict[str, Any]]:
@@ -120,7 +139,11 @@ def trace_rows(works: list[Work], words: list[str], row: int = 0) -> list[dict[s
         if len(words) != length:
             raise ValueError(f"words must name the {length} tokens traced, got {len(words)}")
         for head, layer, position in np.ndindex(heads, layers, length):
-            values = {name: float(array[row, head, layer, position]) for name, array in work._asdict().items()}
+            values = {
+                name: float(array[row, head, layer, position])
+                for name, array in work._asdict().items()
+                if array is not None
+            }
             place = {"position": position, "token": words[position]}
             table.append({**place, "block": block, "head": head + 1, "layer": layer + 1, **values})
     return table

@@ -7,20 +7,27 @@ them.
 from titans_mlx.plots.recall import chosen_rows, cost_chart, recall_chart, recall_picture
 from titans_mlx.plots.style import OTHERS, SOLID, STYLES, use_theme
 from titans_mlx.plots.sweep import dot_chart, matrix_chart, small_multiples, sweep_chart
-from titans_mlx.plots.work import memory_heatmap
+from titans_mlx.plots.values import gain_chart, length_chart, tenth_chart, value_chart
+from titans_mlx.plots.work import attention_chart, memory_heatmap, token_strip
 
 __all__ = [
     "OTHERS",
     "SOLID",
     "STYLES",
+    "attention_chart",
     "chosen_rows",
     "cost_chart",
     "dot_chart",
+    "gain_chart",
+    "length_chart",
     "matrix_chart",
     "memory_heatmap",
     "recall_chart",
     "recall_picture",
     "small_multiples",
     "sweep_chart",
+    "tenth_chart",
+    "token_strip",
     "use_theme",
+    "value_chart",
 ]

@@ -1,11 +1,9 @@
 """Recall against distance, and what it costs."""
 
-import math
-
 import altair as alt
 
 from titans_mlx.claims.recall_jobs import TITANS
-from titans_mlx.plots.style import Row, chance, colour, data, lines, trained
+from titans_mlx.plots.style import Row, chance, colour, data, decades, lines, trained
 
 
 def chosen_rows(rows: list[Row], setting: str, option: str, models: list[str] | None = None) -> list[Row]:
@@ -122,22 +120,13 @@ def cost_chart(rows: list[Row], *, width: int = 270, height: int = 140, legend: 
         ]
         base = alt.Chart(data(rows, names)).encode(
             x=_distance_axis(rows, short=True, title=last),
-            y=_decades(rows, field),
+            y=decades(rows, field),
             color=colour(rows, legend),
             tooltip=tooltip,
         )
         layers = alt.layer(*lines(base, rows, alt.value(1), legend))
         panels.append(layers.properties(width=width, height=height, title=title))
     return alt.vconcat(*panels)
-
-
-def _decades(rows: list[Row], field: str) -> alt.Y:
-    """A logarithmic axis over whole powers of ten."""
-    values = [row[field] for row in rows if row[field] > 0]
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    ticks = [10.0**power for power in range(low, max(high, low + 1) + 1)]
-    scale = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False)
-    return alt.Y(f"{field}:Q", title=None, scale=scale, axis=alt.Axis(values=ticks, format=",~g"))
 
 
 def _distance_axis(rows: list[Row], short: bool = False, title: bool = True) -> alt.X:

@@ -4,6 +4,7 @@ Colours are Okabe and Ito's, told apart by colour-blind eyes, with two pairs mor
 colour and shape are its own, and what is not Titans is dashed.
 """
 
+import math
 from typing import Any
 
 import altair as alt
@@ -102,6 +103,15 @@ def lines(base: alt.Chart, rows: list[Row], opacity: Any, legend: bool = True) -
     shape = alt.Shape("model:N", scale=scale(rows, 2), legend=_legend(legend))
     line = base.mark_line(strokeWidth=2).encode(strokeDash=dash, opacity=opacity)
     return [line, base.mark_point(filled=True, size=55).encode(shape=shape, opacity=opacity)]
+
+
+def decades(rows: list[Row], field: str, title: str | None = None) -> alt.Y:
+    """A logarithmic axis over whole powers of ten."""
+    values = [row[field] for row in rows if row[field] > 0]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    ticks = [10.0**power for power in range(low, max(high, low + 1) + 1)]
+    scale = alt.Scale(type="log", domain=[ticks[0], ticks[-1]], nice=False)
+    return alt.Y(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(values=ticks, format=",~g"))
 
 
 def chance(rows: list[Row], named: bool = True) -> alt.LayerChart:

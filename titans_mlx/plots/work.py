@@ -1,6 +1,8 @@
 """A memory at work, token by token."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 
@@ -12,7 +14,14 @@ PANELS = (
     ("eta", "Momentum eta: share of the past surprise that is carried on"),
     ("alpha", "Decay alpha: share of the old weights that is forgotten"),
     ("movement", "Movement: norm of the change of the weights so far"),
+    ("rank", "Effective rank of that change: directions of the memory in use"),
 )
+TEXT_PANELS = (
+    ("nll", "Negative log-likelihood of the token (nats)"),
+    ("surprise", "Surprise: norm of the gradient of the memory's loss"),
+    ("written", "Written: surprise, bounded, times theta"),
+)
+Fields = Sequence[tuple[str, str]]
 SCALE_WIDTH = 80
 TOKEN_COLOURS = {"k": "#0072B2", "v": "#D55E00", "f": "#8a8a8a"}
 
@@ -21,7 +30,7 @@ def memory_heatmap(rows: list[Row], *, step: int = 10, row_height: int = 18) -> 
     """One sequence through a model's memories: surprise, gates and movement, each on a colour scale of its own.
 
     Args:
-        rows: of ``trace_rows``: position, token, block, head, layer and the five quantities.
+        rows: of ``trace_rows``: position, token, block, head, layer and the quantities, of which one may be missing.
         step: width of a token in pixels.
         row_height: height of a memory in pixels.
 
@@ -30,17 +39,86 @@ def memory_heatmap(rows: list[Row], *, step: int = 10, row_height: int = 18) -> 
     """
     if not rows:
         raise ValueError("rows must not be empty")
-    tokens = dict(sorted((row["position"], row["token"]) for row in rows))
     many = {name: len({row[name] for row in rows}) > 1 for name in ("block", "head", "layer")}
     drawn = [{**row, "memory": _memory_name(row, many)} for row in rows]
     order = list(dict.fromkeys(row["memory"] for row in drawn))
-    panels = [_panel(drawn, order, field, title, step, row_height) for field, title in PANELS]
-    panels[-1] = panels[-1].encode(x=alt.X("position:O", axis=_token_axis(tokens)))
-    return alt.vconcat(*panels, data=alt.Data(values=drawn), spacing=10).resolve_scale(color="independent")
+    fields = [(name, title) for name, title in PANELS if name in rows[0]]
+    return _panels(drawn, order, fields, True, step, row_height)
 
 
-def _panel(rows: list[Row], order: list[str], field: str, title: str, step: int, row_height: int) -> alt.Chart:
+def token_strip(rows: list[Row], *, step: int = 8, row_height: int = 22) -> alt.VConcatChart:
+    """What each token of a text meant to a model: its negative log-likelihood, its surprise, what was written.
+
+    Args:
+        rows: position, token, nll, surprise, written.
+        step: width of a token in pixels.
+        row_height: of each of the three rows in pixels.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    if not rows:
+        raise ValueError("rows must not be empty")
+    return _panels([{**row, "memory": ""} for row in rows], [""], TEXT_PANELS, False, step, row_height)
+
+
+def attention_chart(rows: list[Row], parts: Sequence[str], *, cell: int = 9) -> alt.HConcatChart:
+    """Where each token of a segment looks: a panel per part of what it may see, one colour scale for all.
+
+    Args:
+        rows: of ``map_rows``: row, token, part, column, seen, weight.
+        parts: the panels from left to right; those without a row are left out.
+        cell: side of a cell in pixels.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    if not rows:
+        raise ValueError("rows must not be empty")
+    tokens = dict(sorted((row["row"], row["token"]) for row in rows))
+    top = max(row["weight"] for row in rows)
+    colour = alt.Color("weight:Q", scale=alt.Scale(scheme="viridis", domain=[0, top]), title="Weight")
+    panels = []
+    for part in parts:
+        found = [row for row in rows if row["part"] == part]
+        if not found:
+            continue
+        names = dict(sorted((row["column"], row["seen"]) for row in found))
+        first = alt.Axis(**_word_axis(tokens), labelFontSize=9, title="Token that looks")
+        y = alt.Y("row:O", axis=None if panels else first)
+        axis = alt.Axis(**_word_axis(names), labelAngle=-90, labelFontSize=9, title=None)
+        chart = (
+            alt.Chart(alt.Data(values=found))
+            .mark_rect()
+            .encode(
+                x=alt.X("column:O", axis=axis),
+                y=y,
+                color=colour,
+                tooltip=[
+                    "token:N",
+                    alt.Tooltip("seen:N", title="looks at"),
+                    "part:N",
+                    alt.Tooltip("weight:Q", format=".2f"),
+                ],
+            )
+        )
+        panels.append(chart.properties(width=cell * len(names), height=cell * len(tokens), title=part.capitalize()))
+    return alt.hconcat(*panels, spacing=10).resolve_scale(y="shared", color="shared")
+
+
+def _panels(
+    rows: list[Row], order: list[str], fields: Fields, kinds: bool, step: int, row_height: int
+) -> alt.VConcatChart:
+    title = "Token read (k key, v value, f filler word)" if kinds else "Token read"
+    tokens = dict(sorted((row["position"], row["token"]) for row in rows))
+    panels = [_panel(rows, order, fields, place, step, row_height) for place in range(len(fields))]
+    panels[-1] = panels[-1].encode(x=alt.X("position:O", axis=_token_axis(tokens, title, kinds)))
+    return alt.vconcat(*panels, data=alt.Data(values=rows), spacing=10).resolve_scale(color="independent")
+
+
+def _panel(rows: list[Row], order: list[str], fields: Fields, place: int, step: int, row_height: int) -> alt.Chart:
     """One quantity: memories by tokens, the colour scale at the right end of the title's line."""
+    field, title = fields[place]
     width, top = step * len({row["position"] for row in rows}), max(row[field] for row in rows) or 1.0
     legend = alt.Legend(
         title=None,
@@ -54,7 +132,7 @@ def _panel(rows: list[Row], order: list[str], field: str, title: str, step: int,
         labelExpr="format(datum.value, datum.value > 0 && datum.value < 0.001 ? '.1e' : '.2~g')",
         labelFontSize=11,
     )
-    tooltip = ["token:N", "position:Q", "memory:N", *[alt.Tooltip(f"{name}:Q", format=".3~g") for name, _ in PANELS]]
+    tooltip = ["token:N", "position:Q", "memory:N", *[alt.Tooltip(f"{name}:Q", format=".3~g") for name, _ in fields]]
     return (
         alt.Chart()
         .mark_rect()
@@ -78,16 +156,17 @@ def _memory_name(row: Row, many: dict[str, bool]) -> str:
     return ", ".join(parts) or f"head {row['head']}"
 
 
-def _token_axis(tokens: dict[int, str]) -> alt.Axis:
-    """Positions labelled by the words read there, coloured by what they are: key, value, filler."""
+def _token_axis(tokens: dict[int, str], title: str, kinds: bool) -> alt.Axis:
+    return alt.Axis(**_word_axis(tokens, kinds), labelAngle=-90, labelFontSize=10, title=title)
+
+
+def _word_axis(tokens: dict[int, str], kinds: bool = True) -> dict[str, Any]:
+    """Positions labelled by the words read there; with ``kinds``, coloured by what they are: key, value, filler."""
     words = f"{json.dumps(tokens)}[datum.value]"
     colours = [{"test": f"{words}[0] == '{first}'", "value": colour} for first, colour in TOKEN_COLOURS.items()]
-    return alt.Axis(
-        labelExpr=words,
-        labelAngle=-90,
-        labelFontSize=10,
-        labelOverlap=False,
-        labelColor={"condition": colours, "value": INK},
-        ticks=False,
-        title="Token read (k key, v value, f filler word)",
-    )
+    return {
+        "labelExpr": words,
+        "labelOverlap": False,
+        "labelColor": {"condition": colours, "value": INK} if kinds else INK,
+        "ticks": False,
+    }

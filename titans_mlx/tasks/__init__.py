@@ -5,6 +5,7 @@ from titans_mlx.tasks.copying import CopyTask, InductionTask
 from titans_mlx.tasks.mqar import BASED_TEST, BASED_TRAIN, ZOOLOGY_FIGURE_2, MQARTask
 from titans_mlx.tasks.rebinding import RebindingTask
 from titans_mlx.tasks.recall import SETTINGS, Context, RecallTask
+from titans_mlx.tasks.text import AnomalyTask, TextTask
 from titans_mlx.tasks.tracking import TrackingTask
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "BASED_TRAIN",
     "SETTINGS",
     "ZOOLOGY_FIGURE_2",
+    "AnomalyTask",
     "Batch",
     "Context",
     "CopyTask",
@@ -20,6 +22,7 @@ __all__ = [
     "RebindingTask",
     "RecallTask",
     "Seed",
+    "TextTask",
     "TrackingTask",
     "as_rng",
 ]

@@ -1,0 +1,139 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Surprise on text")
+
+with app.setup:
+    import marimo as mo
+
+    # Before mlx, so that OpenBLAS is in place when it is loaded.
+    import parts
+
+    # isort: split
+    from titans_mlx import plots
+    from titans_mlx.claims import surprise
+
+    plots.use_theme()
+
+
+@app.cell
+def _():
+    results = mo.notebook_dir() / "results"
+    return (results,)
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(surprise.CLAIM)
+    return
+
+
+@app.cell
+def _(results):
+    rows = parts.evidence(surprise.CLAIM, results)
+    summary = surprise.summary(rows)
+    parts.verdict(surprise.CLAIM, rows)
+    return rows, summary
+
+
+@app.cell(hide_code=True)
+def _():
+    measure = mo.ui.dropdown(list(surprise.MEASURES), value=surprise.SURPRISE, label="Measure")
+    measure
+    return (measure,)
+
+
+@app.cell(hide_code=True)
+def _(measure, rows, summary):
+    pictures(rows, summary, measure.value)
+    return
+
+
+@app.function
+def pictures(rows, summary, measure):
+    """What goes with what: both texts, and the whole course for prose."""
+    charts = []
+    for text, title, domain, marks in (
+        (
+            surprise.PROSE,
+            "Rank correlation with negative log-likelihood",
+            (-0.2, 1),
+            [(0, "none"), (surprise.RANKED, "rule")],
+        ),
+        (surprise.PLANTED, "Anomaly ranked above another token", (0.4, 1), [(0.5, "chance"), (surprise.TOLD, "rule")]),
+    ):
+        found = [row for row in summary if (row["text"], row["measure"]) == (text, measure)]
+        if found:
+            charts.append(plots.value_chart(found, title, domain, marks, heading=text.capitalize(), width=280))
+    course = [
+        row for row in rows if (row["text"], row["measure"], row["state"]) == (surprise.PROSE, measure, "trained")
+    ]
+    first = {row["model"]: row for row in reversed(course)}
+    if first:
+        charts.append(plots.tenth_chart(list(first.values()), heading="Prose, by tenths", width=280))
+    return mo.hstack(charts, justify="start", gap=1, wrap=True)
+
+
+@app.cell(hide_code=True)
+def _(rows):
+    told = {f"{row['model']}, {row['text']}": row["tokens"] for row in rows if "tokens" in row}
+    reader = mo.ui.dropdown(list(told), value=next(iter(told)), label="A sequence read by")
+    reader
+    return reader, told
+
+
+@app.cell(hide_code=True)
+def _(reader, told):
+    mo.vstack([plots.token_strip(told[reader.value])], align="stretch")
+    return
+
+
+@app.cell(hide_code=True)
+def _(results, summary):
+    lines = [
+        {
+            "Model": row["model"],
+            "Text": row["text"],
+            "Measure": row["measure"],
+            "State": row["state"],
+            "Value": f"{row['value']:.2f}",
+            "95 % interval": f"{row['low']:.2f} to {row['high']:.2f}",
+            "Next token right": f"{row['accuracy']:.0%}",
+            "Seeds": row["seeds"],
+        }
+        for row in summary
+    ]
+    mo.vstack(
+        [
+            parts.folded(lines),
+            mo.md(f"""
+            **How to read this.** Surprise is the size of the memory's gradient at a token; negative log-likelihood is
+            how little the whole model expected it. They are different things: the memory predicts its own values from
+            its own keys. Circles are trained models, squares the same ones before any training: where they do not
+            differ, it is the rule of the memory and not its training that tells. The strip shows one test sequence,
+            token by token (hover to see which); the first tokens surprise because nothing is known yet.
+
+            {parts.origin(surprise.CLAIM, results)}
+            """),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    run_button = mo.ui.run_button(label="Train and read")
+    mo.vstack([mo.md("## Try it live\n\nTrains a matrix memory on both texts, in about a minute."), run_button])
+    return (run_button,)
+
+
+@app.cell(hide_code=True)
+def _(run_button):
+    mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
+    live_rows = parts.run_live(surprise.jobs("quick"), surprise.run_surprise)
+    pictures(live_rows, surprise.summary(live_rows), surprise.SURPRISE)
+    return (live_rows,)
+
+
+if __name__ == "__main__":
+    app.run()

@@ -1,0 +1,164 @@
+"""Claim: training is parallel, and reading and decoding cost the same however long the sequence."""
+
+import statistics
+import time
+
+import mlx.core as mx
+
+from titans_mlx.bench import ours
+from titans_mlx.bench.measure import Work
+from titans_mlx.bench.sections import config
+from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
+from titans_mlx.claims.lab import verdict
+from titans_mlx.memory import recipes
+from titans_mlx.training import count_parameters
+
+VARIANTS = {
+    "LMM deep": "lmm",
+    "MAC": "mac",
+    "MAG": "mag",
+    "MAL": "mal",
+    "Transformer": "transformer",
+    "Sliding window": "sliding_window",
+}
+TITANS, FULL = tuple(VARIANTS)[:4], "Transformer"
+TRAIN, READ, DECODE, FORM = "train", "read", "decode", "gradient of a memory"
+FAST, PLAIN = "in chunks", "token by token"
+LENGTHS = {TRAIN: (512, 1024, 2048, 4096), READ: (1024, 4096, 16_384, 65_536), DECODE: (1000, 8040, 65_000)}
+"""Tokens in a sequence, or read before; those of decoding are at one place of a segment of 64."""
+FORM_LENGTH = 256
+KEPT, SLOWER, FASTER = 0.9, 1.1, 10.0
+
+
+def jobs(profile: Profile) -> list[Job]:
+    """A job per model, and one for the two forms of a memory.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    check_profile(profile)
+    lengths, models, repeats, form = LENGTHS, tuple(VARIANTS), 3, FORM_LENGTH
+    if profile != "full":
+        lengths, models = {TRAIN: (256, 512), READ: (1024, 4096), DECODE: (1000, 4072)}, (TITANS[0], FULL)
+    if profile == "smoke":
+        lengths, repeats, form = {TRAIN: (32,), READ: (32, 64), DECODE: (8, 72)}, 1, 16
+    label = "" if profile == "full" else profile
+    works = {what: list(values) for what, values in lengths.items()}
+    common = {"repeats": repeats, "tokens_per_step": max(lengths[TRAIN])}
+    settings = [{"model": model, "lengths": works, **common} for model in models]
+    settings.append({"model": FORM, "lengths": {FORM: [form]}, **common})
+    return [Job(job_id(label, each["model"]), each) for each in settings]
+
+
+def run_throughput(job: Job, progress: Progress | None = None) -> list[Row]:
+    """Time a job's works one after the other; a row each."""
+    settings = job.settings
+    model = settings["model"]
+    made = None if model == FORM else ours.model(config(VARIANTS[model]))
+    plan = [(what, length) for what, lengths in settings["lengths"].items() for length in lengths]
+    rows: list[Row] = []
+    for index, (what, length) in enumerate(plan):
+        if progress is not None:
+            progress(f"{model}: {what}, {length:,} tokens", index / len(plan))
+        common = {
+            "model": model,
+            "what": what,
+            "x": length,
+            "parameters": 0 if made is None else count_parameters(made),
+        }
+        if what == FORM:
+            memory, x = ours.memory(recipes.titans(chunk_size=64)), ours.features(1, length)
+            forms = {FAST: ours.forward_backward(memory, x), PLAIN: ours.defined_forward_backward(memory, x)}
+            rows += [
+                {**common, "form": form, **timed(work, settings["repeats"], length)} for form, work in forms.items()
+            ]
+            continue
+        tokens, held, work = length, 0, None
+        if what == TRAIN:
+            tokens = settings["tokens_per_step"]
+            work = ours.training_step(made, max(1, tokens // length), length)
+        elif what == READ:
+            work = ours.prefill(made, 1, length)
+        else:
+            (work, held), tokens = ours.decode(made, length), 64
+        rows.append({**common, "form": FAST, "state_bytes": held, **timed(work, settings["repeats"], tokens)})
+    return rows
+
+
+def timed(work: Work, repeats: int, tokens: int) -> Row:
+    """Tokens a second over several repetitions, after one that is not counted, and the most that arrays held."""
+    work()
+    mx.reset_peak_memory()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    rates = [tokens / taken for taken in seconds]
+    return {
+        **{"rate": statistics.median(rates), "low": min(rates), "high": max(rates)},
+        **{"seconds": statistics.median(seconds), "repeats": repeats, "peak_bytes": mx.get_peak_memory()},
+    }
+
+
+def judge(rows: list[Row]) -> Verdict:
+    """The rule: see :data:`CLAIM`."""
+    table = {(r["model"], r["what"], r["x"], r["form"]): r for r in rows}
+
+    def ends(model: str, what: str) -> tuple[Row | None, Row | None]:
+        return table.get((model, what, LENGTHS[what][0], FAST)), table.get((model, what, LENGTHS[what][-1], FAST))
+
+    forms = [table.get((FORM, FORM, FORM_LENGTH, form)) for form in (FAST, PLAIN)]
+    parts: dict[str, bool | None] = {"parallel": None}
+    figures = []
+    if None not in forms:
+        times = forms[0]["rate"] / forms[1]["rate"]
+        parts["parallel"] = times >= FASTER
+        figures.append(f"a memory's gradient {times:.0f} times faster in chunks than token by token")
+    full = table.get((FULL, READ, LENGTHS[READ][-1], FAST))
+    for model in TITANS:
+        (near, far), (short, long), (first, last) = (ends(model, what) for what in (TRAIN, READ, DECODE))
+        if None in (near, far, short, long, first, last, full):
+            parts[model] = None
+            continue
+        kept = far["rate"] / near["rate"], long["rate"] / short["rate"]
+        slower, beyond = first["rate"] / last["rate"], long["rate"] / full["rate"]
+        steady = min(kept) >= KEPT and slower <= SLOWER and first["state_bytes"] == last["state_bytes"]
+        parts[model] = steady and beyond > 1
+        figures.append(
+            f"{model} keeps {kept[0]:.0%} of its speed in training, {kept[1]:.0%} in reading, a decoded token takes "
+            f"{slower:.2f} times as long, {beyond:.1f} times full attention's speed at {LENGTHS[READ][-1]:,}"
+        )
+    size = max((row["parameters"] for row in rows), default=0) / 1e6
+    return verdict(parts, "; ".join(figures), f"{size:.1f}M parameters, one core" if rows else "")
+
+
+PROTOCOL = f"""
+The benchmark's models: width 256, four heads, two layers, deep memories with chunks of 64, segment and window 64, and
+as baselines full and sliding attention. Before anything is timed, a model's logits token by token are checked against
+those of one call, and a memory against its definition. Training: one compiled update on {LENGTHS[TRAIN][-1]:,} tokens,
+as sequences of {LENGTHS[TRAIN][0]} to {LENGTHS[TRAIN][-1]:,}. Reading: a prompt of {LENGTHS[READ][0]:,} to
+{LENGTHS[READ][-1]:,} tokens, 1,024 at a time. Decoding: 64 tokens one by one after {LENGTHS[DECODE][0]:,} to
+{LENGTHS[DECODE][-1]:,}. The gradient of one memory over {FORM_LENGTH} tokens, in chunks and by the definition, token
+by token. Medians of three repetitions, whiskers from the slowest to the fastest, one core, one BLAS thread, nothing
+else running. There are no seeds, and chance has no meaning here.
+"""
+
+CLAIM = Claim(
+    id="throughput",
+    title="Training is parallel, decoding is light",
+    statement="Titans train in parallel, and train, read and decode at a speed that does not depend on the length.",
+    source="Titans (arXiv 2501.00663), section 3.2 and Figure 9: parallel, hardware-friendly training; linear "
+    "time; decoding with a state of constant size.",
+    protocol=" ".join(PROTOCOL.split()),
+    refuted_by="Speed that falls with the length, a state that grows, or no length at which full attention is slower.",
+    rule=f"Five parts. Parallel: a memory's gradient at least {FASTER:.0f} times faster in chunks than token by "
+    f"token. And each of LMM, MAC, MAG and MAL: tokens a second in training at {LENGTHS[TRAIN][-1]:,} at least "
+    f"{KEPT} of those at {LENGTHS[TRAIN][0]}, in reading at {LENGTHS[READ][-1]:,} at least {KEPT} of those at "
+    f"{LENGTHS[READ][0]:,}; a decoded token at {LENGTHS[DECODE][-1]:,} at most {SLOWER} times as long as at "
+    f"{LENGTHS[DECODE][0]:,}, with a state of as many bytes; and reading faster than full attention at "
+    f"{LENGTHS[READ][-1]:,}. All: reproduced; some: reproduced in part; none: not reproduced.",
+    jobs=jobs,
+    run_job=run_throughput,
+    judge=judge,
+)
