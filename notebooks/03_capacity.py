@@ -11,7 +11,7 @@ with app.setup:
 
     # isort: split
     from titans_mlx import plots
-    from titans_mlx.claims import capacity
+    from titans_mlx.claims import capacity, depth
     from titans_mlx.claims.lab import run_lab, summarise
 
     plots.use_theme()
@@ -92,6 +92,31 @@ def _(results, shown):
             were trained with 8 to 64 pairs, in equal numbers of steps.
 
             {parts.origin(capacity.CLAIM, results)}
+            """),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(depth.CLAIM)
+    return
+
+
+@app.cell(hide_code=True)
+def _(results):
+    deeper = parts.evidence(depth.CLAIM, results)
+    titles = ("Bytes in a window", "Loss (nats a byte)")
+    mo.vstack(
+        [
+            parts.verdict(depth.CLAIM, deeper),
+            plots.length_chart(summarise(deeper, ("model", "x")), "nats", titles, log=False, width=420),
+            mo.md(f"""
+            **How to read this.** A line is a depth of the memory, in models of one size; lower is better. If depth
+            helps more as sequences grow, the lines part to the right.
+
+            {parts.origin(depth.CLAIM, results)}
             """),
         ]
     )

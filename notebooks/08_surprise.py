@@ -11,7 +11,7 @@ with app.setup:
 
     # isort: split
     from titans_mlx import plots
-    from titans_mlx.claims import surprise
+    from titans_mlx.claims import frozen, surprise
 
     plots.use_theme()
 
@@ -114,6 +114,39 @@ def _(results, summary):
             token by token (hover to see which); the first tokens surprise because nothing is known yet.
 
             {parts.origin(surprise.CLAIM, results)}
+            """),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(frozen.CLAIM)
+    return
+
+
+@app.cell(hide_code=True)
+def _(results):
+    told_apart = parts.evidence(frozen.CLAIM, results)
+    losses = [{**row, "model": row["use"], "of": row["model"]} for row in frozen.summary(told_apart)]
+    titles = ("Bytes in a window", "Loss (nats a byte)")
+    panels = [
+        plots.length_chart(found, "nats", titles, log=False, heading=f"{model}, {trained}", among=losses, width=240)
+        for trained in (frozen.LEARNING, frozen.FROZEN)
+        for model in frozen.MODELS
+        if (found := [row for row in losses if (row["of"], row["trained"]) == (model, trained)])
+    ]
+    mo.vstack(
+        [
+            parts.verdict(frozen.CLAIM, told_apart),
+            mo.hstack(panels, justify="start", gap=1, wrap=True),
+            mo.md(f"""
+            **How to read this.** Lower is better. All lines of a panel are one trained model: with its memory writing,
+            held where training left it, and reset again and again. In the second row of panels the memory never wrote
+            while the model was trained.
+
+            {parts.origin(frozen.CLAIM, results)}
             """),
         ]
     )

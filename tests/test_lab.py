@@ -9,9 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from titans_mlx.claims import CLAIMS, capacity, chunks, components, contextual, distractors, gating, variants
+from titans_mlx.claims import (
+    CLAIMS,
+    capacity,
+    chunks,
+    components,
+    contextual,
+    depth,
+    distractors,
+    frozen,
+    gating,
+    variants,
+)
 from titans_mlx.claims.base import Job
-from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.interventions import memories
+from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, scale_of, summarise, train_models, verdict
 from titans_mlx.claims.recall_jobs import SLIDING, TITANS, model_configs
 
 RECALL = {"kind": "recall", "distance": 8, "num_pairs": 2, "num_queries": 2}
@@ -85,11 +97,19 @@ def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> 
                 row = {name: job.settings[name] for name in ("model", "option")} | {"nats": 2 - right}
                 row |= {name: value for name, value in test.items() if name not in ("task", "change")}
                 row |= {"seed": seed, "accuracy": right, "correct": [right] * 8, "queries": 1, "sequences": 8}
-                row |= {"chance": 0.02, "parameters": 10**5, "trained_length": 64, "length": 64, "train_seconds": 1.0}
+                seconds = 10.0 + DEPTHS.get(job.settings["model"], 0)
+                row |= {
+                    "chance": 0.02,
+                    "parameters": 10**5,
+                    "trained_length": 64,
+                    "length": 64,
+                    "train_seconds": seconds,
+                }
                 rows.append(row | {"seconds_per_sequence": 1.0, "peak_bytes": 10**6})
     return rows
 
 
+DEPTHS = {depth.name(layers): layers for layers in depth.DEPTHS}
 PARTS = dict(zip((*components.LESS, *components.MORE), (0.5, 0.6, 0.7, 0.8, 0.85, 0.97, 0.97, 0.97), strict=True))
 """Accuracy without each part, and with attention; the whole model is at 95 %."""
 
@@ -97,12 +117,16 @@ PARTS = dict(zip((*components.LESS, *components.MORE), (0.5, 0.6, 0.7, 0.8, 0.85
 def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
     """Every claim's own story."""
     model = settings["model"]
+    if "use" in test and "trained" in test:
+        return 0.9 if (test["trained"], test["use"]) == (frozen.LEARNING, frozen.WRITES) else 0.5
     if test.get("use"):
         return {gating.WHOLE: 1.0, gating.BARE: 0.8}.get(test["use"], 0.02)
     if "gate" in test:
         return {"none": 0.9, "theta": 0.5 if test["x"] else 0.02}.get(test["gate"], 0.89)
     if model in PARTS:
         return PARTS[model]
+    if model in DEPTHS:
+        return 0.5 + (0.01 + 0.01 * depth.LENGTHS.index(test["x"])) * (DEPTHS[model] > 1)
     if "what" in test:
         return {SLIDING: 0.02, "MAL": 0.9}.get(model, 0.95)
     if "trained" in test:
@@ -121,13 +145,16 @@ def test_what_is_claimed_is_reproduced(claim) -> None:
 @pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
 @pytest.mark.parametrize("share", [0.02, 1.0])
 def test_all_alike_refutes(claim, share: float) -> None:
-    assert claim.judge(rows_of(claim, lambda settings, test: share)).status == "not reproduced"
+    # What a memory costs does not hang on what it is worth.
+    expected = "reproduced in part" if claim.id == depth.CLAIM.id else "not reproduced"
+    assert claim.judge(rows_of(claim, lambda settings, test: share)).status == expected
 
 
 @pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
 def test_a_missing_job_leaves_it_unfinished(claim) -> None:
     rows = rows_of(claim, as_claimed)
     others = {chunks.CLAIM.id: chunks.DEEP, capacity.CLAIM.id: capacity.DEEP[4], components.CLAIM.id: components.WHOLE}
+    others |= {depth.CLAIM.id: depth.name(1), frozen.CLAIM.id: frozen.MODELS[0]}
     asked = others.get(claim.id, TITANS[0])
     asked = "MAL" if claim.id == variants.CLAIM.id else asked
     rest = [row for row in rows if row["model"] != asked]
@@ -208,6 +235,37 @@ def test_the_rule_of_components_at_its_edges() -> None:
     for where, value, status in edges:
         found = changed_rows(components.CLAIM, lambda s, t, where=where, value=value: value if where(s, t) else None)
         assert found == status, (value, found)
+
+
+def test_the_rules_of_losses_at_their_edges() -> None:
+    for loss, status in ((0.011, "reproduced"), (0.009, "reproduced in part")):
+        writes = changed_rows(
+            frozen.CLAIM,
+            lambda s, t, loss=loss: 0.5 + loss if s["model"] == "MAC" and as_claimed(s, t) == 0.9 else None,
+        )
+        assert writes == status
+        loose = changed_rows(
+            frozen.CLAIM,
+            lambda s, t, loss=loss: 0.5 + loss if (t["trained"], t["use"]) == (frozen.FROZEN, frozen.WRITES) else None,
+        )
+        assert loose == ("not reproduced" if loss > frozen.NATS else "reproduced")
+    flat = changed_rows(depth.CLAIM, lambda s, t: 0.54 if s["model"] == "depth 3" else None)
+    assert flat == "reproduced in part", "as much better at every length"
+    rows = rows_of(depth.CLAIM, as_claimed)
+    bent = [{**row, "train_seconds": row["train_seconds"] * (2 if row["model"] == "depth 4" else 1)} for row in rows]
+    assert depth.judge(bent).status == "reproduced in part"
+
+
+def test_gates_closed_in_training_are_open_in_the_tests() -> None:
+    closed = {"alpha": 0.0, "theta": 0.0}
+    job = small_job(train_change=closed, seeds=(0,), grid=((1e-3, 0.1),))
+    ((trained,), _) = train_models(job.settings)
+    assert all(memory.change_gates is None for memory in memories(trained.model))
+    plain, _ = train_models(small_job(seeds=(0,), grid=((1e-3, 0.1),)).settings)
+    first, second = (each.model.layers[0].memory.step_gate.weight for each in (trained, plain[0]))
+    assert not np.allclose(np.array(first), np.array(second)), "no gradient had reached the closed gate"
+    with pytest.raises(ValueError, match=r"train_change must be of .*got \{'chunk_size': 4\}"):
+        small_job(train_change={"chunk_size": 4})
 
 
 def test_capacity_lies_between_the_numbers_tested() -> None:

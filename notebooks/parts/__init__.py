@@ -27,6 +27,8 @@ SHOWN_IN = {
     "contextual": "04_gating",
     "chunks": "05_chunks",
     "components": "11_components",
+    "depth": "03_capacity",
+    "frozen": "08_surprise",
     "staleness": "06_staleness",
     "throughput": "07_throughput",
     "surprise": "08_surprise",

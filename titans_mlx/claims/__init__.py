@@ -5,7 +5,9 @@ from titans_mlx.claims import (
     chunks,
     components,
     contextual,
+    depth,
     distractors,
+    frozen,
     gating,
     recall_distance,
     staleness,
@@ -29,6 +31,8 @@ CLAIMS: dict[str, Claim] = {
         contextual,
         chunks,
         components,
+        depth,
+        frozen,
         surprise,
         throughput,
     )

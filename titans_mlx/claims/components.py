@@ -87,10 +87,6 @@ def summary(rows: list[Row]) -> list[Row]:
     ``gain`` is in units of what counts: 2 points of accuracy, or for prose 0.01 nats a byte; above 1 is better.
     """
     table = summarise(rows, ("what", "model"))
-    for row in table:
-        row["nats"] = float(
-            np.mean([r["nats"] for r in rows if (r["what"], r["model"]) == (row["what"], row["model"])])
-        )
     whole = {row["what"]: row for row in table if row["model"] == WHOLE}
     for row in table:
         against = whole.get(row["what"])

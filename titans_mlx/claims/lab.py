@@ -15,7 +15,7 @@ import numpy as np
 
 from titans_mlx._check import check_count
 from titans_mlx.claims.base import Job, Progress, Row, Verdict, job_id
-from titans_mlx.claims.interventions import changed, check_change, read
+from titans_mlx.claims.interventions import FACTORS, changed, check_change, memories, read
 from titans_mlx.claims.recall_runs import train_config, training_options
 from titans_mlx.claims.search import Trained, train_all
 from titans_mlx.claims.statistics import accuracy_interval
@@ -125,6 +125,7 @@ def lab_job(
     tokens_per_step: int = 2048,
     sequences: int = 64,
     validate: dict[str, Any] | None = None,
+    train_change: dict[str, Any] | None = None,
 ) -> Job:
     """One model, its entry of the grid chosen once, trained and tested with each seed.
 
@@ -143,6 +144,7 @@ def lab_job(
         tokens_per_step: as many sequences of the step's task as they hold.
         sequences: of each test, the same for every model and seed.
         validate: the task of validation, where that is not the last one of training.
+        train_change: factors on the gates during training and validation, taken away before the tests.
 
     Raises:
         ValueError: if anything of this has a value that is not allowed.
@@ -155,8 +157,10 @@ def lab_job(
     for task in [*train, *[test["task"] for test in tests], *([validate] if validate else [])]:
         if make_task(task).vocab_size > architecture.vocab_size:
             raise ValueError(f"vocab_size must hold the {make_task(task).vocab_size} ids of {task}")
-    for test in tests:
-        check_change(test.get("change", {}))
+    for change in (*[test.get("change", {}) for test in tests], train_change or {}):
+        check_change(change)
+    if train_change and not train_change.keys() <= set(FACTORS):
+        raise ValueError(f"train_change must be of {list(FACTORS)}, got {train_change}")
     settings = {
         "model": model,
         "option": option,
@@ -169,6 +173,7 @@ def lab_job(
         "sequences": sequences,
         "training": training_options(steps),
         **({"validate": validate} if validate else {}),
+        **({"train_change": train_change} if train_change else {}),
     }
     for entry in grid:
         for seed in seeds:
@@ -213,11 +218,13 @@ def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, prog
             progress(f"{settings['model']}: training, loss {record['loss']:.2f}", step / steps)
 
     mx.random.seed(seed)
-    model = Titans(TitansConfig.from_dict(settings["architecture"]))
+    model = changed(Titans(TitansConfig.from_dict(settings["architecture"])), settings.get("train_change", {}))
     schedule = train_config(settings["training"], entry, seed)
     result = train(model, recall_loss(0.0), batches, schedule, progress=report)
     validation = make_task(settings.get("validate", settings["train"][-1]))
     correct = answered(model, validation.sample(64, (VALIDATE, 0)), {})
+    for memory in memories(model):
+        memory.change_gates = None
     return Trained(model, entry, seed, result.seconds, float(correct.mean()))
 
 
@@ -294,6 +301,8 @@ def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
                 **{name: members[0][name] for name in ("chance", "parameters", "trained_length", "length")},
                 "train_seconds": float(np.mean([m["train_seconds"] for m in members])),
                 "seconds_per_sequence": float(np.mean([m["seconds_per_sequence"] for m in members])),
+                # Rows stored before losses were measured have none.
+                **({"nats": float(np.mean([m["nats"] for m in members]))} if all("nats" in m for m in members) else {}),
                 "peak_megabytes": max(m["peak_bytes"] / min(m["sequences"], TEST_ROWS) for m in members) / 1e6,
             }
         )

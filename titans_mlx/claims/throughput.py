@@ -140,8 +140,8 @@ those of one call, and a memory against its definition. Training: one compiled u
 as sequences of {LENGTHS[TRAIN][0]} to {LENGTHS[TRAIN][-1]:,}. Reading: a prompt of {LENGTHS[READ][0]:,} to
 {LENGTHS[READ][-1]:,} tokens, 1,024 at a time. Decoding: 64 tokens one by one after {LENGTHS[DECODE][0]:,} to
 {LENGTHS[DECODE][-1]:,}. The gradient of one memory over {FORM_LENGTH} tokens, in chunks and by the definition, token
-by token. Medians of three repetitions, whiskers from the slowest to the fastest, one core, one BLAS thread, nothing
-else running. There are no seeds, and chance has no meaning here.
+by token. Medians of three repetitions, whiskers from the slowest to the fastest, one BLAS thread, other work else
+running. There are no seeds, and chance has no meaning here.
 """
 
 CLAIM = Claim(

@@ -14,11 +14,12 @@ def length_chart(
     *,
     heading: str = "",
     interval: bool = False,
+    log: bool = True,
     among: Sequence[Row] = (),
     width: int = 260,
     height: int = 220,
 ) -> alt.LayerChart:
-    """A quantity against length, both logarithmic, a line per model.
+    """A quantity against length, on logarithmic axes, a line per model.
 
     Args:
         rows: ``model``, ``x`` (length) and the quantity; ``low`` and ``high`` where there is an interval.
@@ -26,6 +27,7 @@ def length_chart(
         titles: of the axes, with units.
         heading: above the plot.
         interval: draw a whisker from ``low`` to ``high``.
+        log: False makes the quantity's axis linear, for one that hardly changes; it then does not begin at 0.
         among: rows whose models share colours with this chart's; none: its own.
         width, height: of the plot in pixels.
 
@@ -41,7 +43,7 @@ def length_chart(
     names = ("model", "x", field, *(("low", "high") if interval else ()))
     base = alt.Chart(data(rows, tuple(dict.fromkeys(names)))).encode(
         x=alt.X("x:Q", axis=axis, scale=alt.Scale(type="log", base=2, domain=domain, nice=False)),
-        y=decades(rows, field, titles[1]),
+        y=decades(rows, field, titles[1]) if log else alt.Y(f"{field}:Q", title=titles[1], scale=alt.Scale(zero=False)),
         color=colour(among),
         tooltip=[
             alt.Tooltip("model:N"),

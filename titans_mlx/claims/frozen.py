@@ -1,0 +1,107 @@
+"""Claim: a memory must be trained to write; on a backbone that was trained without, it does next to nothing."""
+
+from typing import Any
+
+from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.recall_jobs import model_configs
+from titans_mlx.config import TitansConfig
+from titans_mlx.memory import recipes
+
+MODELS = ("LMM deep", "MAC", "MAG")
+LEARNING, FROZEN = "trained with writes", "trained without writes"
+WRITES, CLOSED, RESET = "writes", "no writes", "reset every 256 bytes"
+CHANGES: dict[str, dict[str, Any]] = {WRITES: {}, CLOSED: {"alpha": 0.0, "theta": 0.0}, RESET: {"reset_every": 256}}
+LENGTHS = (256, 1024, 4096)
+TRAINED, NATS = 512, 0.01
+BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.1, "decay_init": 0.001}
+
+
+def prose(length: int, part: str) -> dict[str, Any]:
+    """Windows of the prose that ships with Python."""
+    return {"kind": "text", "length": length, "part": part}
+
+
+def architectures() -> dict[str, TitansConfig]:
+    """Models with a deep memory, matched in parameters; attention spans 32 bytes."""
+    models, memory = model_configs(256), recipes.titans(expansion=2, **BIRTH)
+    return {name: models[name].replace(memory=memory) for name in MODELS}
+
+
+def jobs(profile: Profile) -> list[Job]:
+    """A job per model and way of training.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    check_profile(profile)
+    lengths = LENGTHS if profile == "full" else LENGTHS[:1]
+
+    def job(model: str, trained: str, **options: Any) -> Job:
+        closed = CHANGES[CLOSED] if trained == FROZEN else None
+        tests = [
+            {"trained": trained, "use": use, "x": length, "change": change, "task": prose(length, "test")}
+            for use, change in CHANGES.items()
+            for length in lengths
+            if length > 256 or use != RESET
+        ]
+        given: dict[str, Any] = {"option": trained, "validate": prose(TRAINED, "validation"), "train_change": closed}
+        return lab_job(model, architectures()[model], [prose(TRAINED, "train")], tests, **given, **options)
+
+    if profile == "full":
+        return [job(m, t, steps=400, sequences=16) for m in MODELS for t in (LEARNING, FROZEN)]
+    small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
+    small |= {"steps": 2, "sequences": 2} if profile == "smoke" else {"steps": 60, "sequences": 8}
+    return [job(MODELS[0], trained, **small) for trained in (LEARNING, FROZEN)]
+
+
+def summary(rows: list[Row]) -> list[Row]:
+    """One row per model, training, use and length."""
+    return summarise(rows, ("model", "trained", "use", "x"))
+
+
+def judge(rows: list[Row]) -> Verdict:
+    """The rule: see :data:`CLAIM`."""
+    nats = {(r["model"], r["trained"], r["use"], r["x"]): r["nats"] for r in summary(rows)}
+    parts: dict[str, bool | None] = {}
+    figures = []
+    for model in MODELS:
+        gains = {}
+        for trained in (LEARNING, FROZEN):
+            pair = [nats.get((model, trained, use, LENGTHS[-1])) for use in (CLOSED, WRITES)]
+            gains[trained] = None if None in pair else pair[0] - pair[1]
+        learning, frozen = gains[LEARNING], gains[FROZEN]
+        parts[model] = None
+        if None not in (learning, frozen):
+            parts[model] = learning >= NATS > frozen
+            figures.append(f"{model}: {learning:+.3f} {LEARNING}, {frozen:+.3f} without")
+    told = "nats a byte gained by writing at test time, " if figures else ""
+    return verdict(parts, told + "; ".join(figures), scale_of(rows, f"prose of {LENGTHS[-1]:,} bytes"))
+
+
+PROTOCOL = f"""
+Models with a deep memory (two layers, width x 2), one block of width 64, attention over 32 bytes, trained to say the
+next byte of prose (the documentation that ships with Python; windows of {TRAINED}, validated and tested on tenths of
+their own), 400 steps: once as ever, once with theta and alpha closed, so that the memory never moves from its initial
+weights (the backbone). {HOW_TRAINED} Then nothing is trained any more, and windows of {LENGTHS[0]} to {LENGTHS[-1]:,}
+bytes are read with writes, without, and with the memory reset every 256 bytes. The backbone's gates were never
+trained: they write as they were born.
+"""
+
+CLAIM = Claim(
+    id="frozen",
+    title="Frozen backbone, learning memory",
+    statement="Writing at test time helps a model that was trained to write, and does next to nothing for a "
+    "backbone that was trained without.",
+    source="Titans Revisited (arXiv 2510.09551): with a frozen backbone, updates of the memory at test time "
+    "change the fourth decimal; Titans (arXiv 2501.00663), section 3.1: the memory goes on learning at test "
+    "time.",
+    protocol=" ".join(PROTOCOL.split()),
+    refuted_by="No gain from writing in a model trained with it, or a gain in one trained without.",
+    rule=f"A part for each of LMM, MAC and MAG, at {LENGTHS[-1]:,} bytes, means over seeds: trained with writes, "
+    f"writing gains at least {NATS} nats a byte over not writing, and trained without it gains less. All: reproduced; "
+    "some: reproduced in part; none: not reproduced.",
+    jobs=jobs,
+    run_job=run_lab,
+    judge=judge,
+)
