@@ -111,7 +111,7 @@ def _(results):
     mo.vstack(
         [
             parts.verdict(depth.CLAIM, deeper),
-            plots.length_chart(summarise(deeper, ("model", "x")), "nats", titles, log=False, width=420),
+            plots.length_chart(depth.losses(deeper), "nats", titles, log=False, width=420),
             mo.md(f"""
             **How to read this.** A line is a depth of the memory, in models of one size; lower is better. If depth
             helps more as sequences grow, the lines part to the right.

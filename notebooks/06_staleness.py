@@ -64,9 +64,12 @@ def by_ration(rows):
     """Accuracy with few writes, by the clock and by surprise."""
     rationed = [row for row in rows if row["test"] == staleness.RATIONED]
     panels = [
-        (f"Written: {writes}", [row for row in rationed if row["writes"] == writes])
+        (f"Written: {writes}", found)
         for writes in (staleness.CLOCK, staleness.SURPRISE)
+        if (found := [row for row in rationed if row["writes"] == writes])
     ]
+    if not panels:
+        return mo.callout(mo.md("No result with rationed writes is stored yet."), kind="info")
     return plots.small_multiples(panels, "x", "Tokens for each write", width=180)
 
 

@@ -97,7 +97,7 @@ def _(results, summary):
             "Measure": row["measure"],
             "State": row["state"],
             "Value": f"{row['value']:.2f}",
-            "95 % interval": f"{row['low']:.2f} to {row['high']:.2f}",
+            "95 % interval": parts.interval(row),
             "Next token right": f"{row['accuracy']:.0%}",
             "Seeds": row["seeds"],
         }

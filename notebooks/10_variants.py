@@ -81,7 +81,8 @@ def _(results):
     nothing is stored of either. Recall and copying are of models of one size, one block; speed is of the benchmark's
     larger ones with deep memories, and only of those that it has. Runs live are in the notebooks of the single claims.
 
-    {parts.origin(recall_distance.CLAIM, results)}
+    Recall: {parts.origin(recall_distance.CLAIM, results)} Copying: {parts.origin(distractors.CLAIM, results)}
+    Speed: {parts.origin(throughput.CLAIM, results)}
     """)
     return
 

@@ -56,6 +56,8 @@ def picture(rows):
     """What each part gains or costs, task by task."""
     order = [name for name in (*components.LESS, *components.MORE) if any(row["model"] == name for row in rows)]
     shown = [row for row in rows if row["gain"] is not None and row["model"] != components.WHOLE]
+    if not shown:
+        return mo.callout(mo.md("Nothing to compare is stored yet for this choice."), kind="info")
     return plots.gain_chart(shown, order, "Gain over the whole LMM, in units of 2 points or 0.01 nats")
 
 

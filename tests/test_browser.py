@@ -29,6 +29,7 @@ CONTROLS: dict[str, Callable[[browser.Page], None]] = {
     "09_memory": lambda page: page.press("slider", 0, "Home"),
     "10_variants": lambda page: page.choose(0, 1),
     "11_components": lambda page: page.choose(0, 1),
+    "12_series": lambda page: page.choose(0, 1),
 }
 """What is done in each notebook, and must change a picture."""
 

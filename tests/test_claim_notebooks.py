@@ -20,6 +20,7 @@ SHOWN = {
     "07_throughput": "throughput",
     "08_surprise": "surprise",
     "11_components": "components",
+    "12_series": "series",
 }
 """The claim of each notebook."""
 

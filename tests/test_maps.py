@@ -24,6 +24,7 @@ def test_maps_are_what_the_block_attends_with(block: int, persistent: int, monke
 
     monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", spy)
     model(tokens)
+    assert len(attended) == 2 * len(maps)
     for found, (values, out) in zip(maps, attended[3 * (block - 1) :], strict=False):
         np.testing.assert_allclose(found @ np.array(values), np.array(out), atol=1e-5)
         np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-5)

@@ -29,6 +29,7 @@ SHOWN_IN = {
     "components": "11_components",
     "depth": "03_capacity",
     "frozen": "08_surprise",
+    "series": "12_series",
     "staleness": "06_staleness",
     "throughput": "07_throughput",
     "surprise": "08_surprise",
@@ -63,7 +64,7 @@ def evidence(claim: Claim, results: Path) -> list[Row]:
     {command}
     ```
 
-    The live run below needs none."""
+    Where there is a live run below, it needs none."""
     mo.stop(not rows, mo.callout(mo.md(hint), kind="warn"))
     return rows
 
@@ -109,6 +110,11 @@ def numbers(rows: Sequence[Row], columns: dict[str, str]) -> mo.Html:
         for row in rows
     ]
     return folded(lines)
+
+
+def interval(row: Row) -> str:
+    """A 95 % interval of a value, where there are several trainings."""
+    return "one training" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
 
 
 def folded(lines: Sequence[Row]) -> mo.Html:

@@ -10,6 +10,7 @@ from titans_mlx.claims import (
     frozen,
     gating,
     recall_distance,
+    series,
     staleness,
     surprise,
     throughput,
@@ -33,6 +34,7 @@ CLAIMS: dict[str, Claim] = {
         components,
         depth,
         frozen,
+        series,
         surprise,
         throughput,
     )

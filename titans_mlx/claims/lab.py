@@ -43,11 +43,11 @@ TEST_ROWS = 16
 LEARNED = 0.5
 """A training below this, tested as it was trained, shows nothing of what its model can do."""
 HOW_TRAINED = """
-AdamW, weight decay 0.1, batches of 2,048 tokens, the rate falling to 0 as a cosine after 50 steps of warm-up. A rate of
-0.002 and, unless that one validates at 100 %, of 0.004 is tried with the first of three seeds, on 64 validation
-sequences of the last training task; the better one serves all seeds. The same 64 test sequences for every model and
-seed, drawn apart from training and validation. Intervals: Student's t over seeds, or a bootstrap over sequences where
-that is wider.
+AdamW, weight decay 0.1, batches of 2,048 tokens, the rate falling to 0 as a cosine after 50 steps of warm-up. A rate
+of 0.002 and, unless that one validates at 100 %, of 0.004 is tried with the first of three seeds, on 64 validation
+sequences of the last training task; the better one serves all seeds. The same test sequences (64, where no other
+number is given) for every model and seed, drawn apart from training and validation. Intervals: Student's t over seeds,
+or a bootstrap over sequences where that is wider.
 """
 """Part of every protocol here."""
 
@@ -133,8 +133,8 @@ def lab_job(
         model: its name, for people.
         architecture: the model.
         train: tasks, one drawn per step.
-        tests: each a dict of ``task``, ``change`` (of the trained model, see ``interventions``; none if left out), and
-            whatever else is to stand in its row (``x``, ...).
+        tests: each a dict of ``task``, ``change`` (of the trained model, see ``interventions``; none if left out),
+            ``sequences`` (those of the job if left out), and whatever else is to stand in its row (``x``, ...).
         option: what sets this training apart from others of the same model.
         label: in front of the id.
         seeds: of parameters and training batches.
@@ -233,14 +233,14 @@ def test_model(settings: dict[str, Any], trained: Trained) -> list[Row]:
     model, rows = trained.model, []
     for test in settings["tests"]:
         task, change = make_task(test["task"]), test.get("change", {})
-        batch = task.sample(settings["sequences"], (TEST, task.length))
+        batch = task.sample(test.get("sequences", settings["sequences"]), (TEST, task.length))
         mx.reset_peak_memory()
         started = time.perf_counter()
         correct, nats = answers(model, batch, change)
         rows.append(
             {
                 **{name: settings[name] for name in ("model", "option")},
-                **{name: value for name, value in test.items() if name not in ("task", "change")},
+                **{name: value for name, value in test.items() if name not in ("task", "change", "sequences")},
                 "accuracy": float(correct.mean()),
                 "nats": float(nats.mean()),
                 "correct": correct.sum(axis=1).tolist(),
@@ -248,6 +248,7 @@ def test_model(settings: dict[str, Any], trained: Trained) -> list[Row]:
                 "sequences": correct.shape[0],
                 "length": task.length,
                 "chance": task.chance,
+                **getattr(task, "origin", {}),
                 "parameters": count_parameters(model),
                 "seed": trained.seed,
                 "learning_rate": trained.entry[0],

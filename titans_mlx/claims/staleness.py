@@ -1,5 +1,6 @@
 """Claim: a memory keeps up with what changes, keeps what does not, and is better led by surprise than by a clock."""
 
+import time
 from typing import Any
 
 import mlx.core as mx
@@ -9,6 +10,7 @@ from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, 
 from titans_mlx.claims.lab import (
     HOW_TRAINED,
     TEST,
+    TEST_ROWS,
     lab_job,
     make_task,
     scale_of,
@@ -96,20 +98,30 @@ def run_staleness(job: Job, progress: Progress | None = None) -> list[Row]:
     for each in trained:
         whole = [test for test in settings["tests"] if test["test"] != RATIONED]
         rows += test_model({**settings, "tests": whole}, each)
-        rows += [_rationed(settings, test, each) for test in settings["tests"] if test["test"] == RATIONED]
+        rationed = [test for test in settings["tests"] if test["test"] == RATIONED]
+        rows += [_rationed(settings, test, each, rows[-1]) for test in rationed]
     return [{**row, "grid_scores": scores} for row in rows]
 
 
-def _rationed(settings: dict[str, Any], test: dict[str, Any], trained: Trained) -> Row:
-    """A test in which every n-th token may be written, or those above the threshold that allows as many."""
-    (row,) = test_model({**settings, "tests": [test], "sequences": 1}, trained)
+def _rationed(settings: dict[str, Any], test: dict[str, Any], trained: Trained, plain: Row) -> Row:
+    """A test in which every n-th token may be written, or those above the threshold that allows as many.
+
+    ``plain`` is another row of the same model.
+    """
     task, policy = make_task(test["task"]), _policy(trained, test)
     batch = task.sample(settings["sequences"], (TEST, task.length))
+    mx.reset_peak_memory()
+    started = time.perf_counter()
     hidden, wrote, _ = read_sparingly(trained.model, batch.tokens, policy)
+    seconds, peak = (time.perf_counter() - started) / len(wrote), mx.get_peak_memory()
     asked = mx.take_along_axis(hidden, mx.array(batch.positions)[:, :, None], axis=1)
     correct = np.array(mx.argmax(trained.model.logits(asked), axis=-1)) == batch.answers
     found = {"accuracy": float(correct.mean()), "correct": correct.sum(axis=1).tolist(), "sequences": len(correct)}
-    return {**row, **found, "written": float(wrote.mean())}
+    found |= {"queries": correct.shape[1], "written": float(wrote.mean()), "seconds_per_sequence": seconds}
+    # All sequences are read side by side here.
+    found |= {"peak_bytes": peak * TEST_ROWS / len(wrote)}
+    common = {name: plain[name] for name in plain if name not in (*found, *test, "nats")}
+    return {**common, **{name: value for name, value in test.items() if name != "task"}, **found}
 
 
 def _policy(trained: Trained, test: dict[str, Any]) -> Policy:

@@ -75,7 +75,7 @@ def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with the fields that configurations have gained since: their defaults are what went before."""
-    if "architecture" not in settings:
+    if not settings.get("architecture"):
         return settings
     stored, plain = settings["architecture"], _as_stored(TitansConfig().to_dict())
     memory = {**plain["memory"], **stored.get("memory", {})}

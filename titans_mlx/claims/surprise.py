@@ -144,11 +144,11 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / size) if size else 0.0
 
 
-def rank_by_tenth(by: np.ndarray, x: np.ndarray) -> list[float]:
-    """Mean rank of ``x``, as a share of all, in each tenth of the entries as ordered by ``by``."""
+def rank_by_tenth(by: np.ndarray, x: np.ndarray) -> list[float | None]:
+    """Mean rank of ``x``, as a share of all, in each tenth of the entries as ordered by ``by``; None if it is empty."""
     tenth = np.minimum(10 * ranks(by) // by.size, 9).astype(int)
     share = ranks(x) / max(x.size - 1, 1)
-    return [float(share[tenth == index].mean()) if (tenth == index).any() else float("nan") for index in range(10)]
+    return [float(share[tenth == index].mean()) if (tenth == index).any() else None for index in range(10)]
 
 
 def area_under_curve(score: np.ndarray, marked: np.ndarray) -> float:
@@ -164,7 +164,7 @@ def area_under_curve(score: np.ndarray, marked: np.ndarray) -> float:
 
 
 def summary(rows: list[Row]) -> list[Row]:
-    """One row per text, measure, model and state: mean over seeds with a 95 % interval of Student's t."""
+    """One row per text, measure, model and state: mean over seeds with a 95 % interval of Student's t (several)."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in ("text", "measure", "model", "state")), []).append(row)
@@ -172,11 +172,15 @@ def summary(rows: list[Row]) -> list[Row]:
     for (text, measure, model, state), members in groups.items():
         name = "told_apart" if text == PLANTED else "value"
         values = np.array([member[name] for member in members])
-        half = T_QUANTILES[len(values) - 2] * values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+        half = None
+        if len(values) > 1:
+            half = T_QUANTILES[len(values) - 2] * values.std(ddof=1) / len(values) ** 0.5
+        mean = float(values.mean())
         table.append(
             {
-                **{"text": text, "measure": measure, "model": model, "state": state, "value": float(values.mean())},
-                **{"low": float(values.mean() - half), "high": float(values.mean() + half), "seeds": len(values)},
+                **{"text": text, "measure": measure, "model": model, "state": state, "value": mean},
+                **{"low": None if half is None else mean - half, "high": None if half is None else mean + half},
+                "seeds": len(values),
                 "accuracy": float(np.mean([member["accuracy"] for member in members])),
                 **{key: members[0][key] for key in ("parameters", "trained_length", "sequences")},
             }

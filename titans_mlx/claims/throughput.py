@@ -1,16 +1,14 @@
 """Claim: training is parallel, and reading and decoding cost the same however long the sequence."""
 
-import statistics
-import time
-
-import mlx.core as mx
+from typing import Any
 
 from titans_mlx.bench import ours
-from titans_mlx.bench.measure import Work
+from titans_mlx.bench.measure import Work, by_turns
 from titans_mlx.bench.sections import config
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
 from titans_mlx.claims.lab import verdict
 from titans_mlx.memory import recipes
+from titans_mlx.model import Titans
 from titans_mlx.training import count_parameters
 
 VARIANTS = {
@@ -26,7 +24,7 @@ TRAIN, READ, DECODE, FORM = "train", "read", "decode", "gradient of a memory"
 FAST, PLAIN = "in chunks", "token by token"
 LENGTHS = {TRAIN: (512, 1024, 2048, 4096), READ: (1024, 4096, 16_384, 65_536), DECODE: (1000, 8040, 65_000)}
 """Tokens in a sequence, or read before; those of decoding are at one place of a segment of 64."""
-FORM_LENGTH = 256
+FORM_LENGTH, DECODED = 256, 64
 KEPT, SLOWER, FASTER = 0.9, 1.1, 10.0
 
 
@@ -37,7 +35,7 @@ def jobs(profile: Profile) -> list[Job]:
         ValueError: if the profile is unknown.
     """
     check_profile(profile)
-    lengths, models, repeats, form = LENGTHS, tuple(VARIANTS), 3, FORM_LENGTH
+    lengths, models, repeats, form = LENGTHS, tuple(VARIANTS), 5, FORM_LENGTH
     if profile != "full":
         lengths, models = {TRAIN: (256, 512), READ: (1024, 4096), DECODE: (1000, 4072)}, (TITANS[0], FULL)
     if profile == "smoke":
@@ -46,6 +44,9 @@ def jobs(profile: Profile) -> list[Job]:
     works = {what: list(values) for what, values in lengths.items()}
     common = {"repeats": repeats, "tokens_per_step": max(lengths[TRAIN])}
     settings = [{"model": model, "lengths": works, **common} for model in models]
+    for each in settings:
+        # Its longest prompt takes over a minute.
+        each["repeats"] = min(repeats, 3) if each["model"] == FULL else repeats
     settings.append({"model": FORM, "lengths": {FORM: [form]}, **common})
     return [Job(job_id(label, each["model"]), each) for each in settings]
 
@@ -55,50 +56,36 @@ def run_throughput(job: Job, progress: Progress | None = None) -> list[Row]:
     settings = job.settings
     model = settings["model"]
     made = None if model == FORM else ours.model(config(VARIANTS[model]))
-    plan = [(what, length) for what, lengths in settings["lengths"].items() for length in lengths]
     rows: list[Row] = []
-    for index, (what, length) in enumerate(plan):
+    for index, (what, lengths) in enumerate(settings["lengths"].items()):
         if progress is not None:
-            progress(f"{model}: {what}, {length:,} tokens", index / len(plan))
-        common = {
-            "model": model,
-            "what": what,
-            "x": length,
-            "parameters": 0 if made is None else count_parameters(made),
-        }
-        if what == FORM:
-            memory, x = ours.memory(recipes.titans(chunk_size=64)), ours.features(1, length)
-            forms = {FAST: ours.forward_backward(memory, x), PLAIN: ours.defined_forward_backward(memory, x)}
-            rows += [
-                {**common, "form": form, **timed(work, settings["repeats"], length)} for form, work in forms.items()
-            ]
-            continue
-        tokens, held, work = length, 0, None
-        if what == TRAIN:
-            tokens = settings["tokens_per_step"]
-            work = ours.training_step(made, max(1, tokens // length), length)
-        elif what == READ:
-            work = ours.prefill(made, 1, length)
-        else:
-            (work, held), tokens = ours.decode(made, length), 64
-        rows.append({**common, "form": FAST, "state_bytes": held, **timed(work, settings["repeats"], tokens)})
+            progress(f"{model}: {what}", index / len(settings["lengths"]))
+        works: dict[tuple[int, str], Work] = {}
+        held: dict[int, int] = {}
+        for length in lengths:
+            if what == DECODE:
+                works[length, FAST], held[length] = ours.decode(made, length, DECODED)
+            else:
+                works |= {(length, form): work for form, work in _works(made, settings, what, length).items()}
+        timings = by_turns(works, settings["repeats"])
+        for (length, form), timing in timings.items():
+            tokens = {DECODE: DECODED, TRAIN: settings["tokens_per_step"]}.get(what, length)
+            rates = [tokens / taken for taken in timing.seconds]
+            row = {"model": model, "what": what, "x": length, "form": form, "state_bytes": held.get(length, 0)}
+            row |= {"rate": tokens / timing.median, "low": min(rates), "high": max(rates), "seconds": timing.median}
+            row |= {"repeats": settings["repeats"], "peak_bytes": 1e6 * ours.peak_of_arrays(works[length, form])}
+            rows.append(row | {"parameters": 0 if made is None else count_parameters(made)})
     return rows
 
 
-def timed(work: Work, repeats: int, tokens: int) -> Row:
-    """Tokens a second over several repetitions, after one that is not counted, and the most that arrays held."""
-    work()
-    mx.reset_peak_memory()
-    seconds = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    rates = [tokens / taken for taken in seconds]
-    return {
-        **{"rate": statistics.median(rates), "low": min(rates), "high": max(rates)},
-        **{"seconds": statistics.median(seconds), "repeats": repeats, "peak_bytes": mx.get_peak_memory()},
-    }
+def _works(made: Titans | None, settings: dict[str, Any], what: str, length: int) -> dict[str, Work]:
+    """What is timed at a length, by form."""
+    if what == FORM:
+        memory, x = ours.memory(recipes.titans(chunk_size=64)), ours.features(1, length)
+        return {FAST: ours.forward_backward(memory, x), PLAIN: ours.defined_forward_backward(memory, x)}
+    if what == TRAIN:
+        return {FAST: ours.training_step(made, max(1, settings["tokens_per_step"] // length), length)}
+    return {FAST: ours.prefill(made, 1, length)}
 
 
 def judge(rows: list[Row]) -> Verdict:
@@ -140,8 +127,9 @@ those of one call, and a memory against its definition. Training: one compiled u
 as sequences of {LENGTHS[TRAIN][0]} to {LENGTHS[TRAIN][-1]:,}. Reading: a prompt of {LENGTHS[READ][0]:,} to
 {LENGTHS[READ][-1]:,} tokens, 1,024 at a time. Decoding: 64 tokens one by one after {LENGTHS[DECODE][0]:,} to
 {LENGTHS[DECODE][-1]:,}. The gradient of one memory over {FORM_LENGTH} tokens, in chunks and by the definition, token
-by token. Medians of three repetitions, whiskers from the slowest to the fastest, one BLAS thread, other work else
-running. There are no seeds, and chance has no meaning here.
+by token. Medians of five repetitions (three of the Transformer) by turns over the lengths, whiskers from the slowest
+to the fastest, one BLAS thread. Token by token is the definition, whose gradients automatic differentiation takes: the
+plain way, not the best one of that kind. There are no seeds, and chance has no meaning here.
 """
 
 CLAIM = Claim(

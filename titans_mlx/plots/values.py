@@ -94,7 +94,7 @@ def value_chart(
     shape = alt.Shape(
         "state:N",
         scale=alt.Scale(domain=states, range=["circle", "square"][: len(states)]),
-        legend=alt.Legend(title=None, orient="bottom"),
+        legend=alt.Legend(title=None, orient="bottom") if len(states) > 1 else None,
     )
     opacity = alt.when(alt.datum.state == states[0]).then(alt.value(1)).otherwise(alt.value(0.35))
     points = base.mark_point(filled=True, size=80).encode(x=place, shape=shape, opacity=opacity)

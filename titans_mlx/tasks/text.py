@@ -1,5 +1,6 @@
 """Text by its bytes: real prose, and sequences with a rhythm in which something now and then is out of place."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,11 @@ class TextTask:
     def chance(self) -> float:
         """Accuracy of always saying the commonest byte."""
         return float(np.bincount(self._text()).max() / len(self._text()))
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The text by the start of its SHA-256: Python's documentation is another with another version."""
+        return {"text_sha256": hashlib.sha256(_bytes(self.path).tobytes()).hexdigest()[:16]}
 
     def sample(self, batch: int, seed: Seed) -> Batch:
         """Windows of ``length`` bytes from anywhere in the part.
