@@ -12,7 +12,6 @@ with app.setup:
     # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import staleness
-    from titans_mlx.claims.lab import summarise
 
     plots.use_theme()
 
@@ -32,7 +31,7 @@ def _():
 @app.cell
 def _(results):
     rows = parts.evidence(staleness.CLAIM, results)
-    summary = summarise(rows, staleness.KEYS)
+    summary = staleness.summary(rows)
     parts.verdict(staleness.CLAIM, rows)
     return (summary,)
 
@@ -56,7 +55,7 @@ def _(asked, summary):
 def by_gap(rows, ask):
     """Accuracy against the filler between the two bindings."""
     shown = [row for row in rows if row["test"] == ask]
-    return plots.sweep_chart(shown, "x", "Filler words between the bindings", heading="All is written", width=300)
+    return plots.sweep_chart(shown, "x", "Filler words between the bindings", heading="All is written", width=250)
 
 
 @app.function
@@ -70,18 +69,21 @@ def by_ration(rows):
     ]
     if not panels:
         return mo.callout(mo.md("No result with rationed writes is stored yet."), kind="info")
-    return plots.small_multiples(panels, "x", "Tokens for each write", width=180)
+    return plots.small_multiples(panels, "x", "Tokens for each write", width=150)
 
 
 @app.cell(hide_code=True)
 def _(results, summary):
     mo.vstack(
         [
-            parts.numbers(summary, {"Test": "test", "Gap or ration": "x", "Writes": "writes"}),
+            parts.numbers(
+                [{**row, "share": f"{row['written']:.1%}"} for row in summary],
+                {"Test": "test", "Gap or ration": "x", "Writes": "writes", "Written": "share"},
+            ),
             mo.md(f"""
-            **How to read this.** On the left, keys are bound, half of them are bound anew after some filler, and all
-            are asked: a memory that adds without erasing (linear attention) answers with a mixture of old and new.
-            Keys that were kept show drift. On the right the same models may write only one token in two, four or
+            **How to read this.** In the first chart keys are bound, half of them are bound anew after some filler, and
+            all are asked: a memory that adds without erasing (linear attention) answers with a mixture of old and new.
+            Keys that were kept show drift. In the others the same models may write only one token in two, four or
             eight, at test time: at every n-th token, or where the gradient is largest. If surprise marks what is worth
             remembering, the second is better at equal numbers of writes. Bands are 95 % intervals over trainings.
 
@@ -107,7 +109,7 @@ def _():
 @app.cell(hide_code=True)
 def _(run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(parts.run_live(staleness.jobs("quick"), staleness.run_staleness), staleness.KEYS)
+    live_rows = staleness.summary(parts.run_live(staleness.jobs("quick"), staleness.run_staleness))
     mo.hstack([by_gap(live_rows, staleness.REBOUND), by_ration(live_rows)], justify="start", gap=1, wrap=True)
     return (live_rows,)
 

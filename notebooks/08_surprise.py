@@ -14,6 +14,7 @@ with app.setup:
     from titans_mlx.claims import frozen, surprise
 
     plots.use_theme()
+    SHOWN = 104
 
 
 @app.cell
@@ -77,14 +78,16 @@ def pictures(rows, summary, measure):
 @app.cell(hide_code=True)
 def _(rows):
     told = {f"{row['model']}, {row['text']}": row["tokens"] for row in rows if "tokens" in row}
+    longest = max(len(tokens) for tokens in told.values())
     reader = mo.ui.dropdown(list(told), value=next(iter(told)), label="A sequence read by")
-    reader
-    return reader, told
+    start = mo.ui.slider(0, max(1, longest - SHOWN), 8, value=0, label="from token", show_value=True)
+    mo.hstack([reader, start], justify="start", gap=1.5, wrap=True)
+    return reader, start, told
 
 
 @app.cell(hide_code=True)
-def _(reader, told):
-    mo.vstack([plots.token_strip(told[reader.value])], align="stretch")
+def _(reader, start, told):
+    plots.token_strip(told[reader.value][start.value : start.value + SHOWN])
     return
 
 
@@ -98,7 +101,7 @@ def _(results, summary):
             "State": row["state"],
             "Value": f"{row['value']:.2f}",
             "95 % interval": parts.interval(row),
-            "Next token right": f"{row['accuracy']:.0%}",
+            "Next token right": "" if row["accuracy"] is None else f"{row['accuracy']:.0%}",
             "Seeds": row["seeds"],
         }
         for row in summary

@@ -77,7 +77,7 @@ def _(copied, first, recalled, second, timed):
 @app.cell(hide_code=True)
 def _(results):
     mo.md(f"""
-    **How to read this.** Everything stored of two models, one below the other in each chart; a chart is missing where
+    **How to read this.** Everything stored of two models; a chart is missing where
     nothing is stored of either. Recall and copying are of models of one size, one block; speed is of the benchmark's
     larger ones with deep memories, and only of those that it has. Runs live are in the notebooks of the single claims.
 

@@ -132,9 +132,18 @@ def _policy(trained: Trained, test: dict[str, Any]) -> Policy:
     return triggered(threshold_for(trained.model, task.sample(16, (VALIDATE, 1)).tokens, 1 / test["x"]))
 
 
+def summary(rows: list[Row]) -> list[Row]:
+    """One row per model, test, setting and way of writing, with the share of tokens written."""
+    table = summarise(rows, KEYS)
+    for row in table:
+        own = [r.get("written", 1.0) for r in rows if all(r[key] == row[key] for key in KEYS)]
+        row["written"] = float(np.mean(own))
+    return table
+
+
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
-    table = {tuple(r[key] for key in KEYS): r for r in summarise(rows, KEYS)}
+    table = {tuple(r[key] for key in KEYS): r for r in summary(rows)}
     parts: dict[str, bool | None] = {}
     figures = []
     for model in MEMORIES:

@@ -181,7 +181,8 @@ def summary(rows: list[Row]) -> list[Row]:
                 **{"text": text, "measure": measure, "model": model, "state": state, "value": mean},
                 **{"low": None if half is None else mean - half, "high": None if half is None else mean + half},
                 "seeds": len(values),
-                "accuracy": float(np.mean([member["accuracy"] for member in members])),
+                # Measured of the trained models only.
+                "accuracy": None if state == UNTRAINED else float(np.mean([m["accuracy"] for m in members])),
                 **{key: members[0][key] for key in ("parameters", "trained_length", "sequences")},
             }
         )

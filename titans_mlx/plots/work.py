@@ -157,7 +157,7 @@ def _memory_name(row: Row, many: dict[str, bool]) -> str:
 
 
 def _token_axis(tokens: dict[int, str], title: str, kinds: bool) -> alt.Axis:
-    return alt.Axis(**_word_axis(tokens, kinds), labelAngle=-90, labelFontSize=10, title=title)
+    return alt.Axis(**_word_axis(tokens, kinds), labelAngle=-90 if kinds else 0, labelFontSize=10, title=title)
 
 
 def _word_axis(tokens: dict[int, str], kinds: bool = True) -> dict[str, Any]:
