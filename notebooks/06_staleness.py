@@ -55,7 +55,9 @@ def _(asked, summary):
 def by_gap(rows, ask):
     """Accuracy against the filler between the two bindings."""
     shown = [row for row in rows if row["test"] == ask]
-    return plots.sweep_chart(shown, "x", "Filler words between the bindings", heading="All is written", width=250)
+    return plots.sweep_chart(
+        shown, "x", "Filler words between the bindings", heading=f"All is written, {ask} keys asked", width=250
+    )
 
 
 @app.function

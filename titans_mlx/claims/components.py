@@ -1,5 +1,6 @@
 """Claim: every part of the memory helps, in the paper's order, and attention beside it helps more."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ TRAIN = {
 TESTS = {RECALL: _recall(16, 256), REBINDING: _rebinding(16, 128), PROSE: _prose("test")}
 
 
+@cache
 def architectures(vocab_size: int) -> dict[str, TitansConfig]:
     """The whole model, without each of its parts, and with attention, matched in parameters."""
     memory = recipes.titans(expansion=2, **BIRTH)
@@ -79,7 +81,8 @@ def jobs(profile: Profile) -> list[Job]:
         return [job(task, model, steps=400) for task in TESTS for model in (WHOLE, *LESS, *MORE)]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     small |= {"steps": 2, "sequences": 4} if profile == "smoke" else {"steps": 100, "sequences": 32}
-    return [job(PROSE, model, **small) for model in (WHOLE, LESS[0])]
+    tasks = (PROSE, RECALL) if profile == "smoke" else (PROSE,)
+    return [job(task, model, **small) for task in tasks for model in (WHOLE, LESS[0])]
 
 
 def summary(rows: list[Row]) -> list[Row]:

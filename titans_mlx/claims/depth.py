@@ -1,5 +1,6 @@
 """Claim: a deeper memory helps more as sequences grow, and its cost grows linearly with its depth."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def prose(length: int, part: str) -> dict[str, Any]:
     return {"kind": "text", "length": length, "part": part}
 
 
+@cache
 def architectures() -> dict[str, TitansConfig]:
     """Memories of each depth, width x 2, in models of equal parameters; all anchored, with chunks of 16."""
     base = model_configs(256)["LMM deep"]

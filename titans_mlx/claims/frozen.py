@@ -1,5 +1,6 @@
 """Claim: a memory must be trained to write; on a backbone that was trained without, it does next to nothing."""
 
+from functools import cache
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
@@ -25,6 +26,7 @@ def prose(length: int, part: str) -> dict[str, Any]:
     return {"kind": "text", "length": length, "part": part}
 
 
+@cache
 def architectures() -> dict[str, TitansConfig]:
     """Models with a deep memory, matched in parameters; attention spans 32 bytes.
 

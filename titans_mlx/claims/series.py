@@ -66,7 +66,9 @@ def jobs(profile: Profile) -> list[Job]:
     steps, data, models, label = 400, DATA, MODELS, ""
     if profile != "full":
         options |= {"seeds": [0], "grid": [[2e-3, 0.1]], "windows": 200}
-        steps, data, models, label = (2 if profile == "smoke" else 150), GENERATED[:1], (MATRIX, LINEAR), profile
+        steps, data, models, label = 150, GENERATED[:1], (MATRIX, LINEAR), profile
+    if profile == "smoke":
+        steps, data = 2, GENERATED
     configs = architectures()
     return [
         Job(
