@@ -62,7 +62,7 @@ def token_strip(rows: list[Row], *, step: int = 8, row_height: int = 22) -> alt.
     return _panels([{**row, "memory": ""} for row in rows], [""], TEXT_PANELS, False, step, row_height)
 
 
-def attention_chart(rows: list[Row], parts: Sequence[str], *, cell: int = 9) -> alt.HConcatChart:
+def attention_chart(rows: list[Row], parts: Sequence[str], *, cell: int = 12) -> alt.HConcatChart:
     """Where each token of a segment looks: a panel per part of what it may see, one colour scale for all.
 
     Args:
