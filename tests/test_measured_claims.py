@@ -8,6 +8,7 @@ import pytest
 from models import build, uniform
 
 from titans_mlx.claims import CLAIMS, staleness, surprise, throughput
+from titans_mlx.claims.statistics import mean_interval
 
 Row = dict[str, Any]
 
@@ -152,3 +153,10 @@ def test_the_rule_of_throughput() -> None:
     assert throughput.judge(rate_rows(steady, held=lambda x: x)).status == "reproduced in part", "a state that grows"
     rest = [row for row in rate_rows(steady) if row["model"] != throughput.FULL]
     assert throughput.judge(rest).status == "unfinished", "nothing to be faster than"
+
+
+def test_an_interval_of_a_mean() -> None:
+    found = mean_interval([1.0, 2.0, 3.0])
+    assert found["value"] == 2
+    assert found["high"] - 2 == pytest.approx(4.303 / 3**0.5) == 2 - found["low"]
+    assert mean_interval([5.0]) == {"value": 5.0, "low": None, "high": None}

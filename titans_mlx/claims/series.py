@@ -14,7 +14,7 @@ from titans_mlx.claims.lab import verdict
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_runs import train_config, training_options
 from titans_mlx.claims.search import Trained, train_all
-from titans_mlx.claims.statistics import T_QUANTILES
+from titans_mlx.claims.statistics import mean_interval
 from titans_mlx.claims.training import TRAIN
 from titans_mlx.config import TitansConfig
 from titans_mlx.forecast import Forecaster, LinearForecaster
@@ -178,18 +178,15 @@ def errors(model: nn.Module, task: SeriesTask, part: str, windows: int = 0) -> t
 
 
 def summary(rows: list[Row]) -> list[Row]:
-    """One row per data set and model: mean errors over seeds, the squared one with a 95 % interval of Student's t."""
+    """One row per data set and model: mean errors over seeds, the squared one with a 95 % interval."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         groups.setdefault((row["data"], row["model"]), []).append(row)
     table = []
     for (data, model), members in groups.items():
-        values = np.array([member["mse"] for member in members])
-        mean, half = float(values.mean()), None
-        if len(values) > 1:
-            half = float(T_QUANTILES[len(values) - 2] * values.std(ddof=1) / len(values) ** 0.5)
-        row = {"data": data, "model": model, "mse": mean, "seeds": len(values)}
-        row |= {"low": None if half is None else mean - half, "high": None if half is None else mean + half}
+        found = mean_interval([member["mse"] for member in members])
+        row = {"data": data, "model": model, "mse": found["value"], "low": found["low"], "high": found["high"]}
+        row["seeds"] = len(members)
         row["mae"] = float(np.mean([member["mae"] for member in members]))
         table.append({**row, "parameters": members[0]["parameters"]})
     return table

@@ -1,5 +1,6 @@
 """Intervals that respect how samples hang together: answers in one sequence, sequences of one trained model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,18 @@ def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, 
         half = T_QUANTILES[models - 2] * spread / np.sqrt(models)
         low, high = min(low, centre - half), max(high, centre + half)
     return float(max(low, 0.0)), float(min(high, 1.0))
+
+
+def mean_interval(values: Sequence[float]) -> dict[str, float | None]:
+    """``value``, the mean over trained models, and ``low`` and ``high``, its 95 % interval by Student's t.
+
+    One model says nothing about others: both ends are then None.
+    """
+    mean = float(np.mean(values))
+    if len(values) == 1:
+        return {"value": mean, "low": None, "high": None}
+    half = float(T_QUANTILES[len(values) - 2] * np.std(values, ddof=1) / len(values) ** 0.5)
+    return {"value": mean, "low": mean - half, "high": mean + half}
 
 
 def share(row: dict[str, Any]) -> str:

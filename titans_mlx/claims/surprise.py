@@ -9,7 +9,7 @@ import numpy as np
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile
 from titans_mlx.claims.lab import TEST, lab_job, make_task, test_model, train_models, verdict
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
-from titans_mlx.claims.statistics import T_QUANTILES
+from titans_mlx.claims.statistics import mean_interval
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory.trace import Recorder, Work
 from titans_mlx.model import Titans
@@ -164,22 +164,18 @@ def area_under_curve(score: np.ndarray, marked: np.ndarray) -> float:
 
 
 def summary(rows: list[Row]) -> list[Row]:
-    """One row per text, measure, model and state: mean over seeds with a 95 % interval of Student's t (several)."""
+    """One row per text, measure, model and state: mean over seeds with a 95 % interval."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in ("text", "measure", "model", "state")), []).append(row)
     table = []
     for (text, measure, model, state), members in groups.items():
         name = "told_apart" if text == PLANTED else "value"
-        values = np.array([member[name] for member in members])
-        half = None
-        if len(values) > 1:
-            half = T_QUANTILES[len(values) - 2] * values.std(ddof=1) / len(values) ** 0.5
-        mean = float(values.mean())
+        values = [member[name] for member in members]
         table.append(
             {
-                **{"text": text, "measure": measure, "model": model, "state": state, "value": mean},
-                **{"low": None if half is None else mean - half, "high": None if half is None else mean + half},
+                **{"text": text, "measure": measure, "model": model, "state": state},
+                **mean_interval(values),
                 "seeds": len(values),
                 # Measured of the trained models only.
                 "accuracy": None if state == UNTRAINED else float(np.mean([m["accuracy"] for m in members])),
