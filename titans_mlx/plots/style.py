@@ -89,7 +89,9 @@ def scale(rows: list[Row], part: int) -> alt.Scale:
     present = dict.fromkeys(row["model"] for row in rows)
     others = [name for name in present if name not in STYLES]
     styles = {name: STYLES[name] for name in STYLES if name in present}
-    styles |= {name: OTHERS[index % len(OTHERS)] for index, name in enumerate(others)}
+    taken = {style[0] for style in styles.values()}
+    free = [style for style in OTHERS if style[0] not in taken] or OTHERS
+    styles |= {name: free[index % len(free)] for index, name in enumerate(others)}
     return alt.Scale(domain=list(styles), range=[style[part] for style in styles.values()])
 
 
