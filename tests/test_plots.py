@@ -253,9 +253,7 @@ def test_names_that_are_no_models_can_be_told_apart():
     assert scale["domain"] == ["MAG", "b", "a"]
     assert len(set(scale["range"])) == 3
     chart = plots.sweep_chart(swept(models=("LMM matrix", "DLinear")), "x", "Factor").to_dict()
-    assert len(set(chart["layer"][0]["encoding"]["color"]["scale"]["range"])) == 2, (
-        "not the colour of a model beside it"
-    )
+    assert len(set(chart["layer"][0]["encoding"]["color"]["scale"]["range"])) == 2, "no colour of a model beside it"
 
 
 def test_dots_stand_under_their_condition(tmp_path):
