@@ -101,7 +101,7 @@ def _():
     run_button = mo.ui.run_button(label="Train and test")
     mo.vstack(
         [
-            mo.md("## Try it live\n\nTrains the matrix memory once and rations its writes, in about a minute."),
+            mo.md("## Try it live\n\nTrains the matrix memory once and rations its writes, in half a minute."),
             run_button,
         ]
     )

@@ -159,7 +159,7 @@ def _(results):
 @app.cell(hide_code=True)
 def _():
     run_button = mo.ui.run_button(label="Train and read")
-    mo.vstack([mo.md("## Try it live\n\nTrains a matrix memory on both texts, in about a minute."), run_button])
+    mo.vstack([mo.md("## Try it live\n\nTrains a matrix memory on both texts, in half a minute."), run_button])
     return (run_button,)
 
 

@@ -14,6 +14,7 @@ with app.setup:
 
     from titans_mlx import plots
     from titans_mlx.blocks.maps import PARTS, attention_maps, map_rows
+    from titans_mlx.claims.store import DEMOS
     from titans_mlx.memory.trace import Recorder, trace_rows
 
     plots.use_theme()
@@ -39,7 +40,7 @@ def _():
 
 @app.cell(hide_code=True)
 def _():
-    reader = mo.ui.dropdown(list(parts.DEMOS), value="LMM matrix", label="Model")
+    reader = mo.ui.dropdown(list(DEMOS), value="LMM matrix", label="Model")
     distance = mo.ui.slider(0, 80, 8, value=16, label="Filler between pairs and queries (tokens)", show_value=True)
     sequence = mo.ui.slider(0, 30, value=7, label="Sequence", show_value=True)
     mo.hstack([reader, distance, sequence], justify="start", gap=1.5, wrap=True)

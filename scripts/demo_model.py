@@ -13,24 +13,24 @@ from pathlib import Path
 
 from titans_mlx.claims.recall_jobs import make_job
 from titans_mlx.claims.recall_runs import task_of, train_model
+from titans_mlx.claims.store import DEMOS
 from titans_mlx.claims.training import validation_accuracy
 from titans_mlx.config import TitansConfig
 from titans_mlx.training import provenance
 from titans_mlx.training.files import replacing, write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "notebooks" / "results"
-FOLDERS = {"LMM matrix": "demo", "MAC": "demo_mac"}
 VALIDATION_LENGTHS = (64, 128, 256)
 SEED = 0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=FOLDERS, default="LMM matrix")
+    parser.add_argument("--model", choices=DEMOS, default="LMM matrix")
     parser.add_argument("--folder", type=Path, help="default: among the notebooks' results")
     parser.add_argument("--steps", type=int, default=400)
     arguments = parser.parse_args()
-    folder = arguments.folder or RESULTS / FOLDERS[arguments.model]
+    folder = arguments.folder or RESULTS / DEMOS[arguments.model]
     job = make_job(arguments.model, "few", label="demo", lengths=(64, 128), steps=arguments.steps)
     settings, task, started = job.settings, task_of(job), time.perf_counter()
     # Two blocks of two heads, where the claim has one of one: memories that do unlike things are what there is to see.

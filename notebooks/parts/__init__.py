@@ -14,7 +14,7 @@ from titans_mlx import Titans, TitansConfig
 import mlx.core as mx
 
 from titans_mlx.claims.base import Claim, Job, Progress, Row
-from titans_mlx.claims.store import stored_results, stored_rows
+from titans_mlx.claims.store import DEMOS, stored_results, stored_rows
 from titans_mlx.tasks import RecallTask
 
 SHOWN_IN = {
@@ -35,8 +35,6 @@ SHOWN_IN = {
     "surprise": "08_surprise",
 }
 """The notebook that shows each claim's evidence."""
-DEMOS = {"LMM matrix": "demo", "MAC": "demo_mac"}
-"""Folder of each small trained model, whose memory is shown at work."""
 
 
 def heading(claim: Claim) -> mo.Html:

@@ -10,6 +10,9 @@ from titans_mlx.config import TitansConfig
 from titans_mlx.training.files import write_json
 from titans_mlx.training.provenance import provenance
 
+DEMOS = {"LMM matrix": "demo", "MAC": "demo_mac"}
+"""Folder, among the results, of each small trained model whose memory the notebooks show at work."""
+
 
 def result_path(folder: Path, claim: Claim, job: Job) -> Path:
     """Where a job's result is kept."""

@@ -52,7 +52,7 @@ def jobs(profile: Profile) -> list[Job]:
 
 
 def run_throughput(job: Job, progress: Progress | None = None) -> list[Row]:
-    """Time a job's works one after the other; a row each."""
+    """Time a job's works, the lengths of each kind by turns; a row each."""
     settings = job.settings
     model = settings["model"]
     made = None if model == FORM else ours.model(config(VARIANTS[model]))
