@@ -96,7 +96,7 @@ def _():
     run_button = mo.ui.run_button(label="Train and test")
     mo.vstack(
         [
-            mo.md("## Try it live\n\nTrains the matrix memory and DLinear on the seasonal series, in some ten seconds."),
+            mo.md("## Try it live\n\nTrains the matrix memory and DLinear on the seasonal series, in ten seconds."),
             run_button,
         ]
     )
