@@ -25,18 +25,14 @@ TASKS: dict[str, dict[str, Any]] = {
     PROSE: {"kind": "text", "length": LENGTH},
     PLANTED: {"kind": "anomalies", "length": LENGTH},
 }
-BIRTH: dict[str, Any] = {"step_init": 0.1, "decay_init": 0.001}
+BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.1, "decay_init": 0.001}
 
 
 def architectures(vocab_size: int) -> dict[str, TitansConfig]:
-    """The Titans of the claim on recall, with gates and convolutions born as everywhere in this package."""
+    """The Titans of the claim on recall, with gates and embedding born at this package's defaults."""
     models = model_configs(vocab_size)
-    plain = {"conv_birth": "uniform", **BIRTH}
     return {
-        name: models[name].replace(
-            embedding_std=None, attention_conv_birth="uniform", memory=models[name].memory.replace(**plain)
-        )
-        for name in TITANS
+        name: models[name].replace(embedding_std=None, memory=models[name].memory.replace(**BIRTH)) for name in TITANS
     }
 
 
@@ -211,11 +207,14 @@ documentation that ships with Python, each paragraph once; the last tenth is for
 validation), and of motifs of 16 symbols of 64, drawn anew for every sequence and repeated, in which 5 % of the tokens
 are replaced ("planted anomalies"). AdamW, weight decay 0.1, batches of 2,048 tokens, warm-up of 50 steps, then a
 cosine; a rate of 0.002 and of 0.004 is tried with the first of three seeds, by accuracy on 64 validation sequences.
-The five Titans of the claim on recall over distance, one block, parameters matched within 5 %, everything born at this
-package's defaults. On 16 test sequences, token by token by the definition: surprise is the norm of the gradient over
-all memory weights, "written" the norm of what is added, bounded and times theta. For prose, the rank correlation of
-each with the model's own negative log-likelihood of that token; for planted anomalies, how often an anomaly is above
-another token (0.5 is chance), after the first motif. Both are also taken of the models before training.
+The five Titans of the claim on recall over distance, one block, parameters matched within 5 %, keys born one token
+late, all else at this package's defaults. On 16 test sequences, token by token by the definition: surprise is the norm
+of the gradient over all memory weights, "written" the norm of what is added, bounded and times theta. For prose, the
+rank correlation of each with the model's own negative log-likelihood of that token; for planted anomalies, how often
+an anomaly is above another token (0.5 is chance), after the first motif. Both are also taken of the models before
+training. A first protocol, whose runs are kept beside these, had taps born as in PyTorch: LMM then did not learn the
+planted task, and nothing could be said of it. Only whether a task is learned was looked at when the births were
+changed; seeds and test sequences are the same.
 """
 
 CLAIM = Claim(
