@@ -18,7 +18,8 @@ WINDOW = 32
 TITANS = ("LMM matrix", "LMM deep", "MAC", "MAG", "MAL")
 SLIDING = "Sliding window"
 FULL = ("Transformer", "Transformer, no positions")
-MODELS = (*TITANS, "RetNet", SLIDING, *FULL)
+RECURRENT = ("RetNet", "Linear attention", "DeltaNet", "Gated DeltaNet", "TTT linear", "TTT MLP")
+MODELS = (*TITANS, *RECURRENT, SLIDING, *FULL)
 """Those of the claim; :func:`model_configs` has more, for other claims."""
 FAR = 65_536
 DISTANCES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, FAR)
