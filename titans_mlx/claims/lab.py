@@ -28,11 +28,13 @@ from titans_mlx.tasks import (
     CopyTask,
     InductionTask,
     MQARTask,
+    NeedleTask,
     RebindingTask,
     RecallTask,
     Seed,
     TextTask,
     TrackingTask,
+    WorldTask,
 )
 from titans_mlx.training import count_parameters, train
 
@@ -92,6 +94,8 @@ TASKS: dict[str, Callable[..., Any]] = {
     "tracking": TrackingTask,
     "text": TextTask,
     "anomalies": AnomalyTask,
+    "needle": NeedleTask,
+    "world": WorldTask,
 }
 
 
