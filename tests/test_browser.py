@@ -30,6 +30,8 @@ CONTROLS: dict[str, Callable[[browser.Page], None]] = {
     "10_variants": lambda page: page.choose(0, 1),
     "11_components": lambda page: page.choose(0, 1),
     "12_series": lambda page: page.choose(0, 1),
+    "13_needles": lambda page: page.choose(0, 1),
+    "14_tracking": lambda page: page.choose(0, 1),
 }
 """What is done in each notebook, and must change a picture."""
 

@@ -21,6 +21,8 @@ SHOWN = {
     "08_surprise": "surprise",
     "11_components": "components",
     "12_series": "series",
+    "13_needles": "needles",
+    "14_tracking": "tracking",
 }
 """The claim of each notebook."""
 

@@ -6,6 +6,7 @@ import pytest
 from mlx.utils import tree_flatten
 from models import TITANS, VOCAB, WITH_MEMORY, build, largest, uniform
 
+from titans_mlx.claims import interventions
 from titans_mlx.claims.interventions import changed, memories, read, scaled
 from titans_mlx.memory.learner import Gates
 from titans_mlx.memory.trace import Recorder
@@ -97,6 +98,15 @@ def test_a_reset_memory_knows_nothing_of_the_segments_before(name: str) -> None:
     assert largest(whole[0][:, -20:] - whole[1][:, -20:]) > 1e-5
     assert largest(apart[0][:, -20:] - apart[1][:, -20:]) <= 1e-6
     assert largest(apart[0][:, :every] - whole[0][:, :every]) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["mac-deep", "mag-online", "transformer", "retnet"])
+def test_long_sequences_are_read_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokens = build(name), uniform(2, 50)
+    whole = read(model, tokens)
+    monkeypatch.setattr(interventions, "LONG", 20)
+    monkeypatch.setattr(interventions, "PIECE", 7)
+    assert largest(read(model, tokens) - whole) <= 1e-5
 
 
 @pytest.mark.parametrize(

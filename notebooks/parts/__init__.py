@@ -33,6 +33,9 @@ SHOWN_IN = {
     "staleness": "06_staleness",
     "throughput": "07_throughput",
     "surprise": "08_surprise",
+    "needles": "13_needles",
+    "stories": "13_needles",
+    "tracking": "14_tracking",
 }
 """The notebook that shows each claim's evidence."""
 

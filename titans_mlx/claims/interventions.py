@@ -17,6 +17,8 @@ FACTORS = ("alpha", "eta", "theta")
 COUNTS = ("chunk_size", "reset_every")
 HIGHEST = 1 - 1e-6
 LEAST_LOG = -80.0
+LONG, PIECE = 4096, 1024
+"""Sequences longer than this, in tokens, are read in pieces of so many."""
 
 
 def check_change(change: dict[str, Any]) -> None:
@@ -100,15 +102,19 @@ def memories(model: Titans) -> list[NeuralMemory]:
 def read(model: Titans, tokens: mx.array, reset_every: int | None = None) -> mx.array:
     """The model's last hidden vectors (B, T, dim) over tokens (B, T), its memories born anew every so many tokens.
 
-    Attention keeps what it has seen, and positions go on.
+    Attention keeps what it has seen, and positions go on. Long sequences are read in pieces, which changes nothing but
+    the memory that it takes.
     """
-    if reset_every is None:
+    length = tokens.shape[1]
+    if reset_every is None and length <= LONG:
         return model.hidden(tokens)
     cache, outputs = model.make_cache(), []
-    for start in range(0, tokens.shape[1], reset_every):
-        if start:
+    for start in range(0, length, reset_every or PIECE):
+        if start and reset_every is not None:
             cache = [_reborn(layer, state) for layer, state in zip(model.layers, cache, strict=True)]
-        outputs.append(model.hidden(tokens[:, start : start + reset_every], cache))
+        outputs.append(model.hidden(tokens[:, start : start + (reset_every or PIECE)], cache))
+        if length > LONG:
+            mx.eval(outputs[-1], cache)
     return mx.concatenate(outputs, axis=1)
 
 

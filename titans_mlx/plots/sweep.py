@@ -80,8 +80,9 @@ def small_multiples(
     if not panels:
         raise ValueError("panels must hold at least one panel, got none")
     among, last = [row for _, rows in panels for row in rows], len(panels) - 1
+    each = len({row["chance"] for row in among}) > 1
     charts = [
-        sweep_chart(rows, x, title, heading=heading, among=among, outer=(index == 0, index == last), **options)
+        sweep_chart(rows, x, title, heading=heading, among=among, outer=(index == 0, each or index == last), **options)
         for index, (heading, rows) in enumerate(panels)
     ]
     return alt.hconcat(*charts, spacing=14).resolve_scale(color="shared", shape="shared", strokeDash="shared")

@@ -1,0 +1,87 @@
+"""Claim: Titans find a needle as well at eight times the length they were trained at; other recurrences fall."""
+
+from typing import Any, get_args
+
+from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab, scale_of, verdict
+from titans_mlx.claims.reach import GOOD, RULE, judge_reach
+from titans_mlx.claims.recall_jobs import TITANS, model_configs
+from titans_mlx.config import TitansConfig
+from titans_mlx.tasks.needle import Needle
+
+KINDS: tuple[Needle, ...] = get_args(Needle)
+RECURRENT = ("DeltaNet", "Gated DeltaNet", "TTT MLP")
+MODELS = (*TITANS, *RECURRENT)
+LENGTHS = (2048, 4096, 8192, 16_384)
+TRAINED, FAR = LENGTHS[0], LENGTHS[-1]
+SHORT = (192, 192, 192, 192, 256, 256, 512, 1024)
+"""Trained besides, the shortest more often: a needle is first learned where little else is read."""
+BIRTH: dict[str, Any] = {"step_init": 0.1, "decay_init": 0.001}
+
+
+def _needle(kind: str, length: int, part: str = "train") -> dict[str, Any]:
+    return {"kind": "needle", "needle": kind, "length": length, "part": part}
+
+
+def architectures() -> dict[str, TitansConfig]:
+    """The models of the claim on recall over distance, over bytes."""
+    models = model_configs(make_task(_needle("uuid", TRAINED)).vocab_size)
+    return {name: models[name] for name in MODELS}
+
+
+def jobs(profile: Profile) -> list[Job]:
+    """A job per model, trained on the three kinds of needles together.
+
+    Raises:
+        ValueError: if the profile is unknown.
+    """
+    check_profile(profile)
+
+    def job(model: str, lengths: tuple[int, ...], train: tuple[int, ...], read: int, **options: Any) -> Job:
+        tests = [
+            {"what": kind, "x": length, "task": _needle(kind, length, "test"), "sequences": max(4, read // length)}
+            for kind in KINDS
+            for length in lengths
+        ]
+        tasks = [_needle(kind, length) for length in train for kind in KINDS]
+        validate = _needle("uuid", train[-1], "validation")
+        return lab_job(model, architectures()[model], tasks, tests, validate=validate, **options)
+
+    if profile == "full":
+        return [job(m, LENGTHS, (*SHORT, TRAINED), 65_536, steps=1200, tokens_per_step=4096) for m in MODELS]
+    small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
+    if profile == "smoke":
+        return [job(m, (256, 512), (256,), 1024, steps=2, **small) for m in (TITANS[0], RECURRENT[0])]
+    return [job(m, (256, 512, 1024), (256,), 16_384, steps=150, **small) for m in (TITANS[0], RECURRENT[0])]
+
+
+def judge(rows: list[Row]) -> Verdict:
+    """The rule: see :data:`CLAIM`."""
+    parts, figure = judge_reach(rows, {kind: kind for kind in KINDS}, RECURRENT, TRAINED, FAR)
+    return verdict(parts, figure, scale_of(rows, "single needles"))
+
+
+PROTOCOL = f"""
+One needle, "The magic number for rijay is: 8174880.", anywhere in a haystack of bytes, the question at the end, every
+digit of the answer counted on its own, given those before it. Three kinds, as in RULER: a number of seven digits in
+noise (five sentences over and over), the same in prose, 32 hexadecimal digits in prose. The prose is the reference
+documentation that ships with Python, each paragraph once; trained, validated and tested on parts of their own. Trained
+on all kinds together at {SHORT[0]} to {TRAINED:,} bytes, each kind and length equally often, 800 steps of 4,096 bytes.
+{HOW_TRAINED} Validated on the third kind at {TRAINED:,} bytes. Tested at {LENGTHS[0]:,} to {FAR:,} bytes, 65,536 bytes
+of each kind at each length. The Titans of the claim on recall over distance, DeltaNet, Gated DeltaNet and TTT (MLP),
+one block of width 64, parameters matched within 5 %, with that claim's births.
+"""
+
+CLAIM = Claim(
+    id="needles",
+    title="Needles in haystacks",
+    statement=f"Trained at {TRAINED:,} bytes, a Titan finds a needle as well at {FAR:,}; other recurrences fall.",
+    source="Titans (arXiv 2501.00663), section 5.3, Table 2: S-NIAH of RULER (arXiv 2404.06654), 2K to 16K tokens.",
+    protocol=" ".join(PROTOCOL.split()),
+    refuted_by=f"No Titans variant at {GOOD:.0%} of the digits at {FAR:,} bytes; another recurrence as good.",
+    rule="Two parts per kind of needle. "
+    + RULE.format(far=FAR, near=TRAINED, unit="bytes", others="every other recurrence is"),
+    jobs=jobs,
+    run_job=run_lab,
+    judge=judge,
+)

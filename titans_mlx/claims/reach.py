@@ -1,0 +1,52 @@
+"""The rule that claims on long contexts share: some Titan holds from near to far, and everything else is behind it."""
+
+from collections.abc import Sequence
+
+from titans_mlx.claims.base import Row
+from titans_mlx.claims.lab import summarise
+from titans_mlx.claims.recall_jobs import TITANS
+from titans_mlx.claims.statistics import share
+
+GOOD, FLAT, MARGIN = 0.9, 0.05, 0.1
+
+
+def judge_reach(
+    rows: Sequence[Row], kinds: dict[str, str], others: Sequence[str], near: int, far: int
+) -> tuple[dict[str, bool | None], str]:
+    """Two parts per kind of test, and what was found.
+
+    Args:
+        rows: with ``model``, ``what`` (a kind) and ``x`` (a length in tokens).
+        kinds: what is tested, and its name for people.
+        others: the models that must be behind the best Titan at ``far``.
+        near: the length up to which models were trained.
+        far: the length in question.
+
+    Returns:
+        Parts, None where a model's rows are missing: whether the best Titan at ``far`` is right in :data:`GOOD` of its
+        answers, and in at most :data:`FLAT` fewer than at ``near``; whether all others are right there in at least
+        :data:`MARGIN` fewer. And the accuracies behind it.
+    """
+    table = {(r["model"], r["what"], r["x"]): r for r in summarise(rows, ("model", "what", "x"))}
+    parts: dict[str, bool | None] = {}
+    figures = []
+    for kind, name in kinds.items():
+        found = {(m, x): table.get((m, kind, x)) for m in (*TITANS, *others) for x in (near, far)}
+        if None in found.values():
+            parts[f"{name}, Titans"] = parts[f"{name}, others"] = None
+            continue
+        at = {key: row["accuracy"] for key, row in found.items()}
+        best, other = (max(models, key=lambda model: at[model, far]) for models in (TITANS, others))
+        parts[f"{name}, Titans"] = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
+        parts[f"{name}, others"] = at[best, far] - at[other, far] >= MARGIN
+        told = [f"{model} {at[model, near]:.0%} to {share(found[model, far])}" for model in (best, other)]
+        figures.append(f"{name}: {', '.join(told)}")
+    return parts, f"{near:,} to {far:,} tokens; {'; '.join(figures)}" if figures else ""
+
+
+RULE = (
+    f"Titans: the variant best at {{far:,}} {{unit}} is right there in at least {GOOD:.0%} of its answers, mean over "
+    f"seeds, and in at most {FLAT:.0%} fewer than at {{near:,}}. Others: {{others}} right there in at least "
+    f"{MARGIN:.0%} fewer. All: reproduced; some: reproduced in part; none: not reproduced."
+)
+"""To be filled in and stand in a claim's rule."""
