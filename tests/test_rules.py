@@ -23,7 +23,6 @@ from titans_mlx.claims import (
 )
 from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS
 
-
 REACH = [(needles.CLAIM, "uuid", "TTT MLP"), (stories.CLAIM, "2", SLIDING)]
 
 
