@@ -19,8 +19,8 @@ OTHERS = ("Gated DeltaNet", SLIDING)
 MODELS = (*TITANS, *OTHERS, FULL[1])
 LENGTHS = (1024, 4096, 16_384, 65_536)
 TRAINED, FAR = LENGTHS[0], LENGTHS[-1]
-TRAIN = ((64, 4, 1), (128, 6, 1), (256, 8, 2), (512, 8, 2), (TRAINED, 8, 2))
-"""Words in a training sequence, facts told in it, questions asked."""
+TRAIN = ((64, 4), (64, 4), (64, 4), (128, 6), (128, 6), (256, 8), (512, 8), (TRAINED, 8))
+"""Words in a training sequence and facts told in it; as many questions as these bear, at most three."""
 BABI = ("qa1_single-supporting-fact", "qa2_two-supporting-facts", "qa3_three-supporting-facts")
 
 
@@ -73,7 +73,7 @@ def jobs(profile: Profile) -> list[Job]:
             # Full attention at the farthest would cost as much as all the rest.
             if length < FAR or not is_full_attention(model)
         ]
-        tasks = [story(facts, *rest) for rest in train for facts in FACTS]
+        tasks = [story(facts, length, told, min(3, told // facts)) for length, told in train for facts in FACTS]
         return lab_job(model, architectures()[model], tasks, tests, **options)
 
     if profile == "full":
