@@ -1,9 +1,11 @@
 """Claim: Titans find a needle as well at eight times the length they were trained at; other recurrences fall."""
 
+from functools import cache
 from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab, scale_of, verdict
+from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.reach import GOOD, RULE, judge_reach
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.config import TitansConfig
@@ -16,17 +18,23 @@ LENGTHS = (2048, 4096, 8192, 16_384)
 TRAINED, FAR = LENGTHS[0], LENGTHS[-1]
 SHORT = (192, 192, 192, 192, 256, 256, 512, 1024)
 """Trained besides, the shortest more often: a needle is first learned where little else is read."""
-BIRTH: dict[str, Any] = {"step_init": 0.1, "decay_init": 0.001}
+BIRTH: dict[str, Any] = {"conv_size": 8, "step_init": 0.1}
 
 
 def _needle(kind: str, length: int, part: str = "train") -> dict[str, Any]:
     return {"kind": "needle", "needle": kind, "length": length, "part": part}
 
 
+@cache
 def architectures() -> dict[str, TitansConfig]:
-    """The models of the claim on recall over distance, over bytes."""
+    """The models of the claim on recall over distance, over bytes; what precedes a digit is seen eight bytes back."""
     models = model_configs(make_task(_needle("uuid", TRAINED)).vocab_size)
-    return {name: models[name] for name in MODELS}
+    made = {
+        name: models[name].replace(attention_conv_size=BIRTH["conv_size"], memory=models[name].memory.replace(**BIRTH))
+        for name in MODELS
+    }
+    target = parameters(made[TITANS[0]])
+    return {name: match_parameters(config, target) for name, config in made.items()}
 
 
 def jobs(profile: Profile) -> list[Job]:
@@ -66,10 +74,12 @@ One needle, "The magic number for rijay is: 8174880.", anywhere in a haystack of
 digit of the answer counted on its own, given those before it. Three kinds, as in RULER: a number of seven digits in
 noise (five sentences over and over), the same in prose, 32 hexadecimal digits in prose. The prose is the reference
 documentation that ships with Python, each paragraph once; trained, validated and tested on parts of their own. Trained
-on all kinds together at {SHORT[0]} to {TRAINED:,} bytes, each kind and length equally often, 800 steps of 4,096 bytes.
-{HOW_TRAINED} Validated on the third kind at {TRAINED:,} bytes. Tested at {LENGTHS[0]:,} to {FAR:,} bytes, 65,536 bytes
-of each kind at each length. The Titans of the claim on recall over distance, DeltaNet, Gated DeltaNet and TTT (MLP),
-one block of width 64, parameters matched within 5 %, with that claim's births.
+on all kinds together at {SHORT[0]} to {TRAINED:,} bytes, the shortest more often, 1,200 steps. {HOW_TRAINED} Here the
+batches are of 4,096 bytes, and validation is on the third kind at {TRAINED:,} bytes. Tested at {LENGTHS[0]:,} to
+{FAR:,} bytes, 65,536 bytes of each kind at each length. The Titans of the claim on recall over distance, DeltaNet,
+Gated DeltaNet and TTT (MLP), one block of width 64, parameters matched within 5 %, with that claim's births but theta
+at {BIRTH["step_init"]} and short convolutions of {BIRTH["conv_size"]} taps. Lengths, births and steps were chosen by
+single runs of another seed on the validation part of the prose.
 """
 
 CLAIM = Claim(
