@@ -60,7 +60,8 @@ def jobs(profile: Profile) -> list[Job]:
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     if profile == "smoke":
         return [job(m, (256, 512), (256,), 1024, steps=2, **small) for m in (TITANS[0], RECURRENT[0])]
-    return [job(m, (256, 512, 1024), (256,), 16_384, steps=150, **small) for m in (TITANS[0], RECURRENT[0])]
+    few = {"steps": 300, "tokens_per_step": 4096, **small}
+    return [job(m, (256, 512, 1024), SHORT[:1], 16_384, **few) for m in (TITANS[0], RECURRENT[0])]
 
 
 def judge(rows: list[Row]) -> Verdict:
