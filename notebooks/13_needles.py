@@ -127,9 +127,7 @@ def _():
     run_button = mo.ui.run_button(label="Train and test")
     mo.vstack(
         [
-            mo.md(
-                "## Try it live\n\nTrains the matrix memory and DeltaNet on haystacks of 192 bytes, in a minute or two."
-            ),
+            mo.md("## Try it live\n\nTrains the matrix memory and DeltaNet on 192 bytes, in a minute or two."),
             run_button,
         ]
     )

@@ -86,7 +86,7 @@ def words(chart, folder: Path) -> list[str]:
 
 
 def test_every_model_of_the_claim_has_a_style_of_its_own():
-    assert list(plots.STYLES) == list(model_configs(130))
+    assert [name for name in plots.STYLES if name != "DLinear"] == list(model_configs(130))
     colours, _, shapes = zip(*plots.STYLES.values(), strict=True)
     assert len(set(colours)) == len(colours)
     assert len(set(zip(colours, shapes, strict=True))) == len(shapes)
@@ -332,6 +332,9 @@ def test_a_strip_shows_a_text(tmp_path):
     drawn = words(chart, tmp_path)
     assert {"k", "·", "x", "Token read"} <= set(drawn) and sum("nats" in word for word in drawn) == 1
     assert chart.to_dict()["vconcat"][-1]["encoding"]["x"]["axis"]["labelColor"] == "#222222", "a letter is no key"
+    wide = plots.token_strip([{**row, "token": str(10 + row["position"])} for row in rows])
+    angles = [each.to_dict()["vconcat"][-1]["encoding"]["x"]["axis"]["labelAngle"] for each in (chart, wide)]
+    assert angles == [0, -90], "words of several letters stand upright"
     with pytest.raises(ValueError, match="rows must not be empty"):
         plots.token_strip([])
 

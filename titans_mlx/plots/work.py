@@ -157,7 +157,10 @@ def _memory_name(row: Row, many: dict[str, bool]) -> str:
 
 
 def _token_axis(tokens: dict[int, str], title: str, kinds: bool) -> alt.Axis:
-    return alt.Axis(**_word_axis(tokens, kinds), labelAngle=-90 if kinds else 0, labelFontSize=10, title=title)
+    # Words of a letter stand side by side; longer ones would run into each other.
+    upright = any(len(token) > 1 for token in tokens.values())
+    size = 8 if upright and not kinds else 10
+    return alt.Axis(**_word_axis(tokens, kinds), labelAngle=-90 if upright else 0, labelFontSize=size, title=title)
 
 
 def _word_axis(tokens: dict[int, str], kinds: bool = True) -> dict[str, Any]:
