@@ -33,12 +33,12 @@ def judge_reach(
     for kind, name in kinds.items():
         found = {(m, x): table.get((m, kind, x)) for m in (*TITANS, *others) for x in (near, far)}
         if None in found.values():
-            parts[f"{name}, Titans"] = parts[f"{name}, others"] = None
+            parts[f"{name} (Titans)"] = parts[f"{name} (others)"] = None
             continue
         at = {key: row["accuracy"] for key, row in found.items()}
         best, other = (max(models, key=lambda model: at[model, far]) for models in (TITANS, others))
-        parts[f"{name}, Titans"] = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
-        parts[f"{name}, others"] = at[best, far] - at[other, far] >= MARGIN
+        parts[f"{name} (Titans)"] = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
+        parts[f"{name} (others)"] = at[best, far] - at[other, far] >= MARGIN
         told = [f"{model} {at[model, near]:.0%} to {share(found[model, far])}" for model in (best, other)]
         figures.append(f"{name}: {', '.join(told)}")
     return parts, f"{near:,} to {far:,} tokens; {'; '.join(figures)}" if figures else ""

@@ -32,7 +32,7 @@ def sweep_chart(
         x: the setting.
         title: of its axis, with the unit.
         names: further columns for the tooltip.
-        reference: where an upright line is drawn, and what it says.
+        reference: where an upright line is drawn, if values lie on both sides, and what it says.
         levels: evenly spaced values of ``x``, for factors with 0; else a logarithmic scale.
         width, height: of the plot in pixels, without axes and legend.
         heading: above the plot.
@@ -58,7 +58,7 @@ def sweep_chart(
     base = alt.Chart(data(list(rows), shown)).encode(x=place, y=y, color=colour(among), tooltip=_tooltip(x, names))
     band = base.mark_area(opacity=0.13, clip=True).encode(y=alt.Y("low:Q", axis=share), y2="high:Q")
     marks = [chance(list(rows), named=outer[1])]
-    if reference is not None:
+    if reference is not None and values[0] <= reference[0] <= values[-1]:
         marks += _upright(x, *reference, levels=levels)
     return alt.layer(band, *marks, *lines(base, among, alt.value(1))).properties(
         width=width, height=height, title=heading
