@@ -78,7 +78,8 @@ def judge(rows: list[Row]) -> Verdict:
         attention = found.pop(FULL[1])
         best = max(found, key=lambda model: found[model]["accuracy"])
         parts[group] = found[best]["accuracy"] >= GOOD and attention["accuracy"] < GOOD
-        figures.append(f"{group}: {best} {share(found[best])}, {FULL[1]} {share(attention)}")
+        rest = [f"{model} {row['accuracy']:.0%}" for model, row in found.items() if model != best]
+        figures.append(f"{group}: {best} {share(found[best])}, {', '.join(rest)}, {FULL[1]} {share(attention)}")
     return verdict(parts, "; ".join(figures), scale_of(rows, f"{FAR} moves"))
 
 
@@ -88,8 +89,9 @@ things moved by transpositions (120 states, not solvable). Trained at 4, 8, 16 a
 2,048 tokens, weight decay 0.1, learning rate 0.002 or 0.006 by validation at {TRAINED}, three seeds; tested at
 {LENGTHS[0]} to {LENGTHS[-1]} moves, the last {LAST} tokens counted, on 64 sequences. One block of width 64, four
 heads, parameters matched within 5 %: the matrix memory with theta up to 1/2 and up to 1 (beyond 1/2 a write
-overshoots, and a step can reflect), without momentum (theta up to 1), a deep memory whose gradients are taken anew at
-every token, Gated DeltaNet, and full attention without positions.
+overshoots, and a step can reflect), without momentum (theta up to 1: DeltaNet's rule with decay, and steps that
+reflect), a deep memory whose gradients are taken anew at every token, Gated DeltaNet, and full attention without
+positions.
 """
 
 CLAIM = Claim(
