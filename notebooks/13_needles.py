@@ -112,8 +112,9 @@ def _(results):
             parts.numbers(answered, {"Question": "what", "Words": "x"}),
             mo.md(f"""
             **How to read this.** Questions that need one, two or three of the sentences told; everything between them
-            is filler. A model that knows nothing names one place of six; one that knows only the last sentences does
-            better where few facts are needed. Stories of bAbI, where they were at hand, are longer than those trained.
+            is filler. A model that knows nothing names one place of six; one that only follows who walked where does
+            better, also where it is asked about a thing. Stories of bAbI, where they were at hand,
+            are longer than those trained.
 
             {parts.origin(stories.CLAIM, results)}
             """),

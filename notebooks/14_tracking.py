@@ -86,7 +86,7 @@ def _():
     run_button = mo.ui.run_button(label="Train and test")
     mo.vstack(
         [
-            mo.md("## Try it live\n\nTrains two matrix memories on parity, in half a minute."),
+            mo.md("## Try it live\n\nTrains a matrix memory on parity, with momentum and without, in half a minute."),
             run_button,
         ]
     )

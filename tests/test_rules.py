@@ -132,8 +132,10 @@ def test_the_rule_of_reach_at_its_edges(claim, kind: str, other: str) -> None:
             return value if test["what"] == kind and where(settings["model"], test) else None
 
         assert changed_rows(claim, share) == status, value
+    behind = changed_rows(claim, lambda s, t: 0.31 if s["model"] in TITANS else 0.17)
+    assert behind == "not reproduced", "others may be behind a Titan that does not hold"
     steep = changed_rows(claim, lambda s, t: (0.92 if t["x"] == far else 0.98) if s["model"] in TITANS else None)
-    assert steep == "reproduced in part", "6 points down on the way"
+    assert steep == "not reproduced", "6 points down on the way"
 
 
 def test_the_rule_of_tracking_at_its_edges() -> None:
@@ -143,7 +145,7 @@ def test_the_rule_of_tracking_at_its_edges() -> None:
         (lambda model, test: model in tracking.MEMORIES and test["x"] == far, 0.89, "not reproduced"),
         (lambda model, test: model == FULL[1] and test["group"] == "s5", 0.89, "reproduced"),
         (lambda model, test: model == FULL[1] and test["group"] == "s5", 0.91, "reproduced in part"),
-        (lambda model, test: model != tracking.DEEP and test["x"] != far, 0.0, "reproduced"),
+        (lambda model, test: model in tracking.MEMORIES and test["x"] != far, 0.0, "reproduced"),
     ):
 
         def share(settings, test, where=where, value=value) -> float | None:

@@ -24,8 +24,8 @@ def judge_reach(
 
     Returns:
         Parts, None where a model's rows are missing: whether the best Titan at ``far`` is right in :data:`GOOD` of its
-        answers, and in at most :data:`FLAT` fewer than at ``near``; whether all others are right there in at least
-        :data:`MARGIN` fewer. And the accuracies behind it.
+        answers, and in at most :data:`FLAT` fewer than at ``near``; whether besides all others are right there in at
+        least :data:`MARGIN` fewer. And the accuracies behind it.
     """
     table = {(r["model"], r["what"], r["x"]): r for r in summarise(rows, ("model", "what", "x"))}
     parts: dict[str, bool | None] = {}
@@ -37,8 +37,9 @@ def judge_reach(
             continue
         at = {key: row["accuracy"] for key, row in found.items()}
         best, other = (max(models, key=lambda model: at[model, far]) for models in (TITANS, others))
-        parts[f"{name} (Titans)"] = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
-        parts[f"{name} (others)"] = at[best, far] - at[other, far] >= MARGIN
+        holds = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
+        parts[f"{name} (Titans)"] = holds
+        parts[f"{name} (others)"] = holds and at[best, far] - at[other, far] >= MARGIN
         told = [f"{model} {at[model, near]:.0%} to {share(found[model, far])}" for model in (best, other)]
         figures.append(f"{name}: {', '.join(told)}")
     return parts, f"{near:,} to {far:,} tokens; {'; '.join(figures)}" if figures else ""
@@ -46,7 +47,7 @@ def judge_reach(
 
 RULE = (
     f"Titans: the variant best at {{far:,}} {{unit}} is right there in at least {GOOD:.0%} of its answers, mean over "
-    f"seeds, and in at most {FLAT:.0%} fewer than at {{near:,}}. Others: {{others}} right there in at least "
-    f"{MARGIN:.0%} fewer. All: reproduced; some: reproduced in part; none: not reproduced."
+    f"seeds, and in at most {FLAT:.0%} fewer than at {{near:,}}. Others: the first holds, and {{others}} right "
+    f"there in at least {MARGIN:.0%} fewer. All: reproduced; some: reproduced in part; none: not reproduced."
 )
 """To be filled in and stand in a claim's rule."""

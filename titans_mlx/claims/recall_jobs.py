@@ -20,7 +20,7 @@ SLIDING = "Sliding window"
 FULL = ("Transformer", "Transformer, no positions")
 RECURRENT = ("RetNet", "Linear attention", "DeltaNet", "Gated DeltaNet", "TTT linear", "TTT MLP")
 MODELS = (*TITANS, *RECURRENT, SLIDING, *FULL)
-"""Those of the claim; :func:`model_configs` has more, for other claims."""
+"""Those of the claim, in the order in which they are shown."""
 FAR = 65_536
 DISTANCES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, FAR)
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.01, "decay_init": 1e-6}

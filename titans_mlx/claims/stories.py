@@ -1,4 +1,4 @@
-"""Claim: a small Titan answers questions about facts far back in filler, where a window and full attention fail."""
+"""Claim: a small Titan answers questions on facts far back in filler, which a window and a linear recurrence cannot."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,9 @@ OTHERS = ("Gated DeltaNet", SLIDING)
 MODELS = (*TITANS, *OTHERS, FULL[1])
 LENGTHS = (1024, 4096, 16_384, 65_536)
 TRAINED, FAR = LENGTHS[0], LENGTHS[-1]
-TRAIN = ((64, 4), (64, 4), (64, 4), (128, 6), (128, 6), (256, 8), (512, 8), (TRAINED, 8))
+TOLD = 24
+"""Facts in a test: with eight, whoever last came to a place answers nearly all questions of three facts."""
+TRAIN = ((64, 4), (64, 4), (64, 4), (128, 8), (128, 8), (256, TOLD), (512, TOLD), (TRAINED, TOLD))
 """Words in a training sequence and facts told in it; as many questions as these bear, at most three."""
 TAPS = 8
 """Of the short convolutions: a person stands up to five words before the place ("mary went back to the garden")."""
@@ -27,7 +29,7 @@ BIRTH: dict[str, Any] = {"conv_size": TAPS, "step_init": 0.1}
 BABI = ("qa1_single-supporting-fact", "qa2_two-supporting-facts", "qa3_three-supporting-facts")
 
 
-def story(supporting: int, length: int, facts: int = 8, questions: int = 2) -> dict[str, Any]:
+def story(supporting: int, length: int, facts: int = TOLD, questions: int = 1) -> dict[str, Any]:
     """Facts of the simulator in so many words."""
     fields = {"supporting": supporting, "num_facts": facts, "num_questions": questions, "length": length}
     return {"kind": "world", **fields}
@@ -35,7 +37,7 @@ def story(supporting: int, length: int, facts: int = 8, questions: int = 2) -> d
 
 def count(length: int, most: int) -> int:
     """Sequences tested: as many words at every length, within bounds."""
-    return min(most, max(16, 131_072 // length))
+    return min(most, max(32, 131_072 // length))
 
 
 def real_tests() -> list[dict[str, Any]]:
@@ -89,7 +91,7 @@ def jobs(profile: Profile) -> list[Job]:
         return [job(model, LENGTHS, TRAIN, 128, steps=1200) for model in MODELS]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     small |= {"steps": 2, "most": 4} if profile == "smoke" else {"steps": 150, "most": 64}
-    return [job(model, (128, 256), TRAIN[:1], **small) for model in (TITANS[0], SLIDING)]
+    return [job(model, (256, 512), TRAIN[:1], **small) for model in (TITANS[0], SLIDING)]
 
 
 def run_stories(job: Job, progress: Progress | None = None) -> list[Row]:
@@ -101,20 +103,23 @@ def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
     kinds = {str(facts): f"{facts} fact{'s' * (facts > 1)}" for facts in FACTS}
     parts, figure = judge_reach(rows, kinds, OTHERS, TRAINED, FAR)
-    return verdict(parts, figure, scale_of(rows, "8 facts"))
+    return verdict(parts, figure, scale_of(rows, f"{TOLD} facts"))
 
 
 PROTOCOL = f"""
-People move between six places, take and leave things; eight such sentences, in the words of bAbI, are scattered over
-filler words (of 100) in order, then two questions: where a person is (one supporting fact), where a thing is (two), or
+People move between six places, take and leave things; {TOLD} such sentences, in the words of bAbI, are scattered over
+filler words (of 100) in order, then a question: where a person is (one supporting fact), where a thing is (two), or
 where it was before it came to a place (three). Trained on all three together, {TRAIN[0][0]} to {TRAINED:,} words with
-four to eight sentences, the shortest more often, up to three questions a sequence, 1,200 steps. {HOW_TRAINED}
-Validated on three facts at {TRAINED:,} words. Tested at {LENGTHS[0]:,} to {FAR:,} words, 131,072 words at each length
-but at least 16 sequences; full attention, without positions, to {LENGTHS[-2]:,} only and of no weight in the rule. The
-Titans of the claim on recall over distance, Gated DeltaNet and a window of 32, two blocks of width 64 each, parameters
-matched within 5 %, with that claim's births but theta at {BIRTH["step_init"]} and short convolutions of {TAPS} taps.
-bAbI's own test stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it where their
-folder is given. Taps, births, lengths and steps were chosen by single runs of another seed on other sequences.
+{TRAIN[0][1]} to {TOLD} sentences, the shortest more often, up to three questions a sequence, 1,200 steps.
+{HOW_TRAINED} Validated on three facts at {TRAINED:,} words. Tested at {LENGTHS[0]:,} to {FAR:,} words, 131,072 words
+at each length but at least 32 sequences; full attention, without positions, to {LENGTHS[-2]:,} only and of no weight
+in the rule. The Titans of the claim on recall over distance, Gated DeltaNet and a window of 32, two blocks of width 64
+each, parameters matched within 5 %, with that claim's births but theta at {BIRTH["step_init"]} and short convolutions
+of {TAPS} taps. bAbI's own test stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it
+where their folder is given. Chance is one place of six; whoever names the place where the last walker to the place in
+question had been before, things left aside, is right more often (with eight facts in 96 % of the questions of three,
+so {TOLD} are told). Taps, births, lengths and steps were chosen by single runs of another seed on other sequences,
+with eight facts.
 """
 
 CLAIM = Claim(

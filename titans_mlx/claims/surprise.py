@@ -212,9 +212,10 @@ late, all else at this package's defaults. On 16 test sequences, token by token 
 of the gradient over all memory weights, "written" the norm of what is added, bounded and times theta. For prose, the
 rank correlation of each with the model's own negative log-likelihood of that token; for planted anomalies, how often
 an anomaly is above another token (0.5 is chance), after the first motif. Both are also taken of the models before
-training. A first protocol, whose runs are kept beside these, had taps born as in PyTorch: LMM then did not learn the
-planted task, and nothing could be said of it. Only whether a task is learned was looked at when the births were
-changed; seeds and test sequences are the same.
+training. A first protocol, whose runs are kept beside these, had taps born as in PyTorch: it was not reproduced, LMM
+not having learned the planted task, and prose at correlations of 0.16 to 0.38. The births were then chosen by runs in
+which only whether that task is learned was looked at; they raise the correlations on prose as well, on the same seeds
+and test sequences.
 """
 
 CLAIM = Claim(

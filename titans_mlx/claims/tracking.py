@@ -16,10 +16,11 @@ LENGTHS = (16, 32, 64, 128, 256)
 TRAINED, FAR, LAST = 32, 128, 16
 GOOD = 0.9
 MATRIX, STEEP, BARE, DEEP = "LMM matrix", "LMM matrix, theta to 1", "LMM matrix, no momentum", "LMM deep, chunk 1"
-MEMORIES = (MATRIX, STEEP, BARE, DEEP)
-MODELS = (*MEMORIES, "Gated DeltaNet", FULL[1])
+MEMORIES = (MATRIX, STEEP, DEEP)
+"""Those of Titans, with momentum."""
+MODELS = (*MEMORIES, BARE, "Gated DeltaNet", FULL[1])
 BIRTH: dict[str, Any] = {"step_init": 0.1, "decay_init": 0.001}
-"""States change at every token: gates are born open, and keys at their own token."""
+"""States change at every token: gates are born open, and taps of convolutions as in PyTorch, of all models."""
 
 
 def task(group: str, length: int, asked: int = 0) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def task(group: str, length: int, asked: int = 0) -> dict[str, Any]:
 def architectures(vocab_size: int) -> dict[str, TitansConfig]:
     """The models at matched parameters, four heads of 16."""
     base = model_configs(vocab_size)[MATRIX].replace(num_heads=4)
-    attention = model_configs(vocab_size)[FULL[1]].replace(num_heads=4)
+    attention = model_configs(vocab_size)[FULL[1]].replace(num_heads=4, attention_conv_birth="uniform")
     memories = {
         MATRIX: recipes.titans_matrix(**BIRTH),
         STEEP: recipes.titans_matrix(max_step=1.0, **BIRTH),
@@ -62,7 +63,7 @@ def jobs(profile: Profile) -> list[Job]:
         return [job(group, model, steps=1000, grid=grid) for group in GROUPS for model in MODELS]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((6e-3, 0.1),)}
     small |= {"steps": 3, "sequences": 4} if profile == "smoke" else {"steps": 300, "sequences": 32}
-    return [job("parity", model, **small) for model in (MATRIX, STEEP)]
+    return [job("parity", model, **small) for model in (STEEP, BARE)]
 
 
 def judge(rows: list[Row]) -> Verdict:
@@ -88,10 +89,13 @@ Random moves; at every token the model says what they amount to: parity of bits,
 things moved by transpositions (120 states, not solvable). Trained at 4, 8, 16 and {TRAINED} moves, 1,000 steps of
 2,048 tokens, weight decay 0.1, learning rate 0.002 or 0.006 by validation at {TRAINED}, three seeds; tested at
 {LENGTHS[0]} to {LENGTHS[-1]} moves, the last {LAST} tokens counted, on 64 sequences. One block of width 64, four
-heads, parameters matched within 5 %: the matrix memory with theta up to 1/2 and up to 1 (beyond 1/2 a write
-overshoots, and a step can reflect), without momentum (theta up to 1: DeltaNet's rule with decay, and steps that
-reflect), a deep memory whose gradients are taken anew at every token, Gated DeltaNet, and full attention without
-positions.
+heads, parameters matched within 5 %: Titans with a matrix memory and theta up to 1/2, as everywhere here, and up to 1
+(beyond 1/2 a write overshoots, at 1 it reflects), and with a deep memory (width x 1, theta up to 1, writes bounded to
+1) whose gradients are taken anew at every token; and, of no weight in the rule, the matrix without momentum and theta
+up to 1 (DeltaNet's rule with decay, and steps that reflect), Gated DeltaNet (its steps do not). Full attention without
+positions must fail. Births: embedding at 0.02, taps of convolutions as in PyTorch, alpha 0.001, theta 0.1. AdamW, 50
+steps of warm-up, then a cosine; validated on 64 sequences, the first rate kept if it is right in all. Permutations
+have the identity as an eleventh move. Steps and births were chosen by single runs of another seed on other sequences.
 """
 
 CLAIM = Claim(
@@ -99,12 +103,12 @@ CLAIM = Claim(
     title="State tracking",
     statement=f"A memory tracks parity, sums modulo 5 and permutations of five over {FAR} moves, trained with "
     f"{TRAINED}; full attention does not.",
-    source="Titans (arXiv 2501.00663), section 4.3 and appendix C: with momentum and a non-linear memory, "
-    "Titans can solve problems beyond TC0, which Transformers and linear recurrences cannot.",
+    source="Titans (arXiv 2501.00663), section 4.4, theorem 4.1: Titans can solve problems beyond TC0, "
+    "which Transformers, diagonal linear recurrences and DeltaNet cannot.",
     protocol=" ".join(PROTOCOL.split()),
-    refuted_by=f"No memory at {GOOD:.0%} at {FAR} moves, or full attention at {GOOD:.0%}.",
-    rule=f"Per group: the best of the four memories is right in at least {GOOD:.0%} of its answers at {FAR} "
-    "moves, mean over seeds, and full attention in fewer. Three groups: reproduced; one or two: reproduced in "
+    refuted_by=f"No memory with momentum at {GOOD:.0%} at {FAR} moves, or full attention at {GOOD:.0%}.",
+    rule=f"Per group: the best of the three memories with momentum is right in at least {GOOD:.0%} of its answers at "
+    f"{FAR} moves, mean over seeds, and full attention in fewer. Three groups: reproduced; one or two: reproduced in "
     "part; none: not reproduced. Chance is 50, 20 and 0.8 %.",
     jobs=jobs,
     run_job=run_lab,

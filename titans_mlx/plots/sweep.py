@@ -32,7 +32,7 @@ def sweep_chart(
         x: the setting.
         title: of its axis, with the unit.
         names: further columns for the tooltip.
-        reference: where an upright line is drawn, if values lie on both sides, and what it says.
+        reference: where an upright line is drawn, if it is within the values, and what it says.
         levels: evenly spaced values of ``x``, for factors with 0; else a logarithmic scale.
         width, height: of the plot in pixels, without axes and legend.
         heading: above the plot.
