@@ -1,5 +1,6 @@
 """Claim: a recurrent memory tracks states that attention cannot, also beyond the lengths it was trained at."""
 
+from functools import cache
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
@@ -28,6 +29,7 @@ def task(group: str, length: int, asked: int = 0) -> dict[str, Any]:
     return {"kind": "tracking", "group": group, "length": length, "asked": asked}
 
 
+@cache
 def architectures(vocab_size: int) -> dict[str, TitansConfig]:
     """The models at matched parameters, four heads of 16."""
     base = model_configs(vocab_size)[MATRIX].replace(num_heads=4)
