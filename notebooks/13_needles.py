@@ -13,7 +13,6 @@ with app.setup:
     from titans_mlx import plots
     from titans_mlx.claims import needles, stories
     from titans_mlx.claims.lab import run_lab, summarise
-    from titans_mlx.claims.recall_jobs import TITANS
 
     NAMES = {
         "passkey": "A number in noise",
@@ -47,13 +46,7 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _(summary):
-    present = [name for name in plots.STYLES if any(row["model"] == name for row in summary)]
-    choices = {
-        "all": present,
-        "Titans": [name for name in present if name in TITANS],
-        "others": [name for name in present if name not in TITANS],
-    }
-    chosen = mo.ui.dropdown(choices, value="all", label="Models")
+    chosen = parts.model_dropdown(summary)
     chosen
     return (chosen,)
 

@@ -74,7 +74,7 @@ def test_prose_of_another_part_hides_other_needles(tmp_path) -> None:
 
 
 def answer(facts: list[list[str]], question: list[str]) -> str:
-    """Found by reading the facts backwards, with nothing of the simulator's."""
+    """Found by following the facts, with nothing of the simulator's."""
     path: list[str] = []
     if question[2] != "the":
         moves = [fact for fact in facts if fact[0] == question[2] and fact[-2] in world.PLACES]

@@ -86,7 +86,7 @@ def words(chart, folder: Path) -> list[str]:
 
 
 def test_every_model_of_the_claim_has_a_style_of_its_own():
-    assert [name for name in plots.STYLES if name != "DLinear"] == list(model_configs(130))
+    assert list(plots.STYLES) == [*model_configs(130), "DLinear"]
     colours, _, shapes = zip(*plots.STYLES.values(), strict=True)
     assert len(set(colours)) == len(colours)
     assert len(set(zip(colours, shapes, strict=True))) == len(shapes)
@@ -252,7 +252,7 @@ def test_names_that_are_no_models_can_be_told_apart():
     scale = chart["layer"][0]["encoding"]["color"]["scale"]
     assert scale["domain"] == ["MAG", "b", "a"]
     assert len(set(scale["range"])) == 3
-    chart = plots.sweep_chart(swept(models=("LMM matrix", "DLinear")), "x", "Factor").to_dict()
+    chart = plots.sweep_chart(swept(models=("LMM matrix", "a")), "x", "Factor").to_dict()
     assert len(set(chart["layer"][0]["encoding"]["color"]["scale"]["range"])) == 2, "no colour of a model beside it"
 
 

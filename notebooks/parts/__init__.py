@@ -14,7 +14,9 @@ from titans_mlx import Titans, TitansConfig
 import mlx.core as mx
 
 from titans_mlx.claims.base import Claim, Job, Progress, Row
+from titans_mlx.claims.recall_jobs import TITANS
 from titans_mlx.claims.store import DEMOS, stored_results, stored_rows
+from titans_mlx.plots import STYLES
 from titans_mlx.tasks import RecallTask
 
 SHOWN_IN = {
@@ -116,6 +118,17 @@ def numbers(rows: Sequence[Row], columns: dict[str, str]) -> mo.Html:
 def interval(row: Row) -> str:
     """A 95 % interval of a value, where there are several trainings."""
     return "one training" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
+
+
+def model_dropdown(rows: Sequence[Row]) -> mo.ui.dropdown:
+    """A choice among the models of some rows: all, Titans, others."""
+    present = [name for name in STYLES if any(row["model"] == name for row in rows)]
+    choices = {
+        "all": present,
+        "Titans": [name for name in present if name in TITANS],
+        "others": [name for name in present if name not in TITANS],
+    }
+    return mo.ui.dropdown(choices, value="all", label="Models")
 
 
 def folded(lines: Sequence[Row]) -> mo.Html:

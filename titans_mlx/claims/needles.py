@@ -1,14 +1,12 @@
 """Claim: Titans find a needle as well at eight times the length they were trained at; other recurrences fall."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab, scale_of, verdict
-from titans_mlx.claims.matching import match_parameters, parameters
-from titans_mlx.claims.reach import GOOD, RULE, judge_reach
-from titans_mlx.claims.recall_jobs import TITANS, model_configs
+from titans_mlx.claims.reach import GOOD, RULE, STEP, TAPS, judge_reach, reach_models
+from titans_mlx.claims.recall_jobs import TITANS
 from titans_mlx.config import TitansConfig
 from titans_mlx.tasks.needle import Needle
 
@@ -19,23 +17,15 @@ LENGTHS = (2048, 4096, 8192, 16_384)
 TRAINED, FAR = LENGTHS[0], LENGTHS[-1]
 SHORT = (192, 192, 192, 192, 256, 256, 512, 1024)
 """Trained besides, the shortest more often: a needle is first learned where little else is read."""
-BIRTH: dict[str, Any] = {"conv_size": 8, "step_init": 0.1}
 
 
 def _needle(kind: str, length: int, part: str = "train") -> dict[str, Any]:
     return {"kind": "needle", "needle": kind, "length": length, "part": part}
 
 
-@cache
 def architectures() -> dict[str, TitansConfig]:
-    """The models of the claim on recall over distance, over bytes; a digit sees the seven bytes before it."""
-    models = model_configs(make_task(_needle("uuid", TRAINED)).vocab_size)
-    made = {
-        name: models[name].replace(attention_conv_size=BIRTH["conv_size"], memory=models[name].memory.replace(**BIRTH))
-        for name in MODELS
-    }
-    target = parameters(made[TITANS[0]])
-    return {name: match_parameters(config, target) for name, config in made.items()}
+    """One block of each model, over bytes."""
+    return reach_models(make_task(_needle("uuid", TRAINED)).vocab_size, MODELS, 1)
 
 
 def jobs(profile: Profile) -> list[Job]:
@@ -80,8 +70,8 @@ on all kinds together at {SHORT[0]} to {TRAINED:,} bytes, the shortest more ofte
 batches are of 4,096 bytes, and validation is on the third kind at {TRAINED:,} bytes. Tested at {LENGTHS[0]:,} to
 {FAR:,} bytes, 32 sequences of each kind at each length. The Titans of the claim on recall over distance, DeltaNet,
 Gated DeltaNet and TTT (MLP), one block of width 64, parameters matched within 5 %, with that claim's births (where a
-model has such gates; TTT's writes are unbounded, as published) but theta at {BIRTH["step_init"]} and short
-convolutions of {BIRTH["conv_size"]} taps. Lengths, births and steps were chosen by single runs of another seed on the
+model has such gates; TTT's writes are unbounded, as published) but theta at {STEP} and short
+convolutions of {TAPS} taps. Lengths, births and steps were chosen by single runs of another seed on the
 validation part of the prose.
 """
 

@@ -1,13 +1,34 @@
 """The rule that claims on long contexts share: some Titan holds from near to far, and everything else is behind it."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from titans_mlx.claims.base import Row
 from titans_mlx.claims.lab import summarise
-from titans_mlx.claims.recall_jobs import TITANS
+from titans_mlx.claims.matching import match_parameters, parameters
+from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.claims.statistics import share
+from titans_mlx.config import TitansConfig
 
 GOOD, FLAT, MARGIN = 0.9, 0.05, 0.1
+TAPS, STEP = 8, 0.1
+"""Taps of short convolutions, and where theta is born: what tells a needle or a fact lies up to seven tokens back."""
+
+
+@cache
+def reach_models(vocab_size: int, names: tuple[str, ...], num_layers: int) -> dict[str, TitansConfig]:
+    """Models of the claim on recall over distance with :data:`TAPS` and :data:`STEP`, matched in parameters anew."""
+    models = model_configs(vocab_size)
+    made = {
+        name: models[name].replace(
+            num_layers=num_layers,
+            attention_conv_size=TAPS,
+            memory=models[name].memory.replace(conv_size=TAPS, step_init=STEP),
+        )
+        for name in names
+    }
+    target = parameters(made[names[0]])
+    return {name: match_parameters(config, target) for name, config in made.items()}
 
 
 def judge_reach(

@@ -29,7 +29,7 @@ MODELS = (*MEMORIES, *BASELINES)
 LOOKBACK, HORIZON, PATCH = 336, 96, 16
 MARGIN = 0.01
 FOLDER = "TITANS_DATA"
-"""Environment variable: the folder that holds ``ett/ETTh1.csv`` and ``ett/ETTh2.csv``."""
+"""Environment variable: the folder that holds ``ett/ETTh1.csv`` and ``ett/ETTh2.csv``, and the stories of ``babi/``."""
 PAPER = {"ETTh1": (0.420, 0.421), "ETTh2": (0.336, 0.382)}
 """MSE and MAE of Table 3, horizons and look-back not given there: shown beside, no part of the rule."""
 

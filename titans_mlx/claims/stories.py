@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab, scale_of, verdict
-from titans_mlx.claims.matching import match_parameters, parameters
-from titans_mlx.claims.reach import GOOD, RULE, judge_reach
-from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS, is_full_attention, model_configs
+from titans_mlx.claims.reach import GOOD, RULE, STEP, TAPS, judge_reach, reach_models
+from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS, is_full_attention
 from titans_mlx.claims.series import FOLDER
 from titans_mlx.config import TitansConfig
 
@@ -23,9 +21,6 @@ TOLD = 24
 """Facts in a test: with eight, whoever last came to a place answers nearly all questions of three facts."""
 TRAIN = ((64, 4), (64, 4), (64, 4), (128, 8), (128, 8), (256, TOLD), (512, TOLD), (TRAINED, TOLD))
 """Words in a training sequence and facts told in it; as many questions as these bear, at most three."""
-TAPS = 8
-"""Of the short convolutions: a person stands up to five words before the place ("mary went back to the garden")."""
-BIRTH: dict[str, Any] = {"conv_size": TAPS, "step_init": 0.1}
 BABI = ("qa1_single-supporting-fact", "qa2_two-supporting-facts", "qa3_three-supporting-facts")
 
 
@@ -56,16 +51,9 @@ def real_tests() -> list[dict[str, Any]]:
     ]
 
 
-@cache
 def architectures() -> dict[str, TitansConfig]:
-    """The models of the claim on recall over distance, two blocks of each: an answer may need two look-ups."""
-    models = model_configs(make_task(story(1, TRAINED)).vocab_size)
-    made = {
-        name: models[name].replace(num_layers=2, attention_conv_size=TAPS, memory=models[name].memory.replace(**BIRTH))
-        for name in MODELS
-    }
-    target = parameters(made[TITANS[0]])
-    return {name: match_parameters(config, target) for name, config in made.items()}
+    """Two blocks of each model: an answer may need two look-ups."""
+    return reach_models(make_task(story(1, TRAINED)).vocab_size, MODELS, 2)
 
 
 def jobs(profile: Profile) -> list[Job]:
@@ -114,7 +102,7 @@ where it was before it came to a place (three). Trained on all three together, {
 {HOW_TRAINED} Validated on three facts at {TRAINED:,} words. Tested at {LENGTHS[0]:,} to {FAR:,} words, 131,072 words
 at each length but at least 32 sequences; full attention, without positions, to {LENGTHS[-2]:,} only and of no weight
 in the rule. The Titans of the claim on recall over distance, Gated DeltaNet and a window of 32, two blocks of width 64
-each, parameters matched within 5 %, with that claim's births but theta at {BIRTH["step_init"]} and short convolutions
+each, parameters matched within 5 %, with that claim's births but theta at {STEP} and short convolutions
 of {TAPS} taps. bAbI's own test stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it
 where their folder is given. Chance is one place of six; whoever names the place where the last walker to the place in
 question had been before, things left aside, is right more often (with eight facts in 96 % of the questions of three,

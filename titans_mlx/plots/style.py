@@ -28,9 +28,9 @@ STYLES: dict[str, tuple[str, list[int], str]] = {
     "TTT linear": ("#8c510a", [6, 2], "circle"),
     "TTT MLP": ("#d0924a", [2, 2], "triangle-down"),
     "Sliding window": ("#000000", [6, 3], "square"),
-    "DLinear": ("#882255", [4, 2], "diamond"),
     "Transformer": ("#6b6b6b", [9, 3, 2, 3], "triangle-right"),
     "Transformer, no positions": ("#9a9a9a", [2, 3], "triangle-left"),
+    "DLinear": ("#882255", [4, 2], "diamond"),
 }
 """Colour, dash and shape of each model that several charts may show; other names get those of ``OTHERS``."""
 OTHERS = tuple(

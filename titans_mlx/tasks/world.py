@@ -145,7 +145,7 @@ class WorldTask:
             set_count(self, name, 1)
         if self.supporting > 3:
             raise ValueError(f"supporting must be 1, 2 or 3, got {self.supporting}")
-        most = {1: len(PEOPLE), 2: len(THINGS), 3: len(THINGS)}[self.supporting] if not self.path else 1
+        most = 1 if self.path else len(PEOPLE if self.supporting == 1 else THINGS)
         if self.num_questions > most:
             raise ValueError(f"num_questions must be at most {most}, got {self.num_questions}")
         if self.num_facts < self.supporting * self.num_questions:
