@@ -15,9 +15,9 @@ from titans_mlx import _blas
 # After titans_mlx, which puts OpenBLAS in place before MLX is loaded.
 import mlx.core as mx
 
-from titans_mlx import Titans, TitansConfig
+from titans_mlx import Titans, TitansConfig, preset
 from titans_mlx.claims import CLAIMS
-from titans_mlx.claims.store import run_and_store
+from titans_mlx.claims.store import TEXT_DEMO, run_and_store
 from titans_mlx.memory import recipes
 from titans_mlx.tasks import RecallTask
 from titans_mlx.training.files import write_json
@@ -49,4 +49,8 @@ def smoke_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_json(folder / name / "config.json", {"model": config.to_dict(), "task": asdict(task)})
         mx.random.seed(0)
         Titans(config).save_weights(str(folder / name / "model.safetensors"))
+    (folder / TEXT_DEMO).mkdir()
+    config = preset("tiny", "mac", dim=16)
+    write_json(folder / TEXT_DEMO / "config.json", {"model": config.to_dict()})
+    Titans(config).save_weights(str(folder / TEXT_DEMO / "model.safetensors"))
     return folder

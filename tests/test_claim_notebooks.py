@@ -23,12 +23,15 @@ SHOWN = {
     "12_series": "series",
     "13_needles": "needles",
     "14_tracking": "tracking",
+    "15_text": "language",
 }
 """The claim of each notebook."""
+LOOKING = ("09_memory", "16_session")
+"""Notebooks without a claim."""
 
 
 def test_every_notebook_is_tested_here_or_in_a_file_of_its_own() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*SHOWN, "titans_claims", "09_memory", "10_variants"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*SHOWN, "titans_claims", *LOOKING, "10_variants"}
 
 
 def opened(name: str, results: Path) -> tuple[str, dict]:
@@ -61,6 +64,17 @@ def test_it_says_what_to_run_when_nothing_is_stored(name: str, tmp_path: Path) -
     shown, defs = opened(name, tmp_path)
     assert f"scripts/claims.py run {SHOWN[name]}" in shown
     assert "rows" not in defs and "summary" not in defs
+
+
+def test_a_session_is_shown_while_it_reads(smoke_results: Path, tmp_path: Path) -> None:
+    shown, defs = opened("16_session", smoke_results)
+    length = len(defs["TEXT"].encode()) if "TEXT" in defs else defs["fed"].position
+    assert defs["fed"].position == length and defs["fresh"].position == 0
+    assert len(defs["found"].ids) == length and len(defs["found"].works) == 2
+    assert {row["model"] for row in defs["lines"]} == {"before", "after"}
+    assert "bits a byte over the first third" in shown and "How to read this" in shown
+    shown, defs = opened("16_session", tmp_path)
+    assert "scripts/demo_text.py" in shown and "fed" not in defs
 
 
 def test_a_memory_is_shown_at_work(smoke_results: Path, tmp_path: Path) -> None:

@@ -124,38 +124,60 @@ class Titans(nn.Module):
 
     def generate_step(
         self,
-        prompt: mx.array,
+        prompt: mx.array | None,
         cache: Cache | None = None,
         sampler: Callable[[mx.array], mx.array] | None = None,
+        logits: mx.array | None = None,
     ) -> Iterator[tuple[mx.array, mx.array]]:
         """Endless generation after a prompt; memory and time per token do not grow where the variant's do not.
 
         Args:
-            prompt: (B, T) int ids.
+            prompt: (B, T) int ids; None: go on from ``logits``.
             cache: what was read before the prompt; None: nothing.
             sampler: log-probabilities (B, vocab_size) -> ids (B,); None: greedy.
+            logits: (B, vocab_size) after what ``cache`` holds, in place of a prompt.
 
         Returns:
             An iterator over the next ids (B,) and the log-probabilities (B, vocab_size) they were chosen from.
 
         Raises:
-            ValueError: at once, if the prompt or the cache is not one of this model and batch.
+            ValueError: at once, if the prompt or the cache is not one of this model and batch, or not one of prompt
+                and logits is given.
         """
-        cache = self.make_cache() if cache is None else cache
-        self.check_tokens("prompt", prompt)
-        self.check_cache(cache, prompt.shape[0])
-        return self._steps(prompt, cache, sampler)
+        self.check_start(prompt, cache, logits)
+        return self._steps(prompt, self.make_cache() if cache is None else cache, sampler, logits)
 
     def _steps(
-        self, tokens: mx.array, cache: Cache, sampler: Callable[[mx.array], mx.array] | None
+        self,
+        prompt: mx.array | None,
+        cache: Cache,
+        sampler: Callable[[mx.array], mx.array] | None,
+        logits: mx.array | None,
     ) -> Iterator[tuple[mx.array, mx.array]]:
-        logits = self.read(tokens, cache)
+        if prompt is not None:
+            logits = self.read(prompt, cache)
         while True:
             log_probs = nn.log_softmax(logits.astype(mx.float32))
             chosen = mx.argmax(log_probs, axis=-1) if sampler is None else sampler(log_probs)
             mx.eval(chosen, log_probs, cache)
             yield chosen, log_probs
             logits = self.logits(self.hidden(chosen[:, None], cache)[:, -1])
+
+    def check_start(self, prompt: mx.array | None, cache: Cache | None, logits: mx.array | None) -> None:
+        """Raise a ValueError unless generation can begin from these; see :meth:`generate_step`."""
+        if (prompt is None) == (logits is None):
+            raise ValueError(f"prompt must be given, or logits in its place, got {prompt!r} and {logits!r}")
+        if prompt is not None:
+            self.check_tokens("prompt", prompt)
+        else:
+            check_rank("logits", logits, 2, "(B, vocab_size)")
+            if logits.shape[1] != self.config.vocab_size or cache is None:
+                raise ValueError(
+                    f"logits must be (B, vocab_size = {self.config.vocab_size}) and come with the cache that they are "
+                    f"of, got shape {logits.shape} and {'no' if cache is None else 'a'} cache"
+                )
+        if cache is not None:
+            self.check_cache(cache, len(logits if prompt is None else prompt))
 
     def check_tokens(self, name: str, tokens: mx.array) -> None:
         """Raise a ValueError unless ``tokens`` are ids (B, T) of this vocabulary."""

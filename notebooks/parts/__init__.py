@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from titans_mlx.claims.base import Claim, Job, Progress, Row
 from titans_mlx.claims.recall_jobs import TITANS
-from titans_mlx.claims.store import DEMOS, stored_results, stored_rows
+from titans_mlx.claims.store import DEMOS, TEXT_DEMO, stored_results, stored_rows
 from titans_mlx.plots import STYLES
 from titans_mlx.tasks import RecallTask
 
@@ -38,6 +38,8 @@ SHOWN_IN = {
     "needles": "13_needles",
     "stories": "13_needles",
     "tracking": "14_tracking",
+    "language": "15_text",
+    "far_text": "15_text",
 }
 """The notebook that shows each claim's evidence."""
 
@@ -147,6 +149,18 @@ def demo(results: Path, model: str = "LMM matrix") -> tuple[Titans, RecallTask]:
     model.load_weights(str(folder / "model.safetensors"))
     mx.eval(model.parameters())
     return model, RecallTask(**stored["task"])
+
+
+def text_model(results: Path) -> Titans:
+    """The small stored model of Python's source; without it the cell ends with the command that makes it."""
+    folder = results / TEXT_DEMO
+    hint = "This model is not stored yet. This makes it in some minutes: `python scripts/demo_text.py`"
+    mo.stop(not (folder / "config.json").exists(), mo.callout(mo.md(hint), kind="warn"))
+    stored = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = Titans(TitansConfig.from_dict(stored["model"]))
+    model.load_weights(str(folder / "model.safetensors"))
+    mx.eval(model.parameters())
+    return model
 
 
 def run_live(jobs: Sequence[Job], run_job: Callable[[Job, Progress], list[Row]]) -> list[Row]:

@@ -18,7 +18,7 @@ from titans_mlx.memory.recurrent import recurrent
 from titans_mlx.model import Titans
 from titans_mlx.training import TrainConfig
 from titans_mlx.training.optim import make_optimizer
-from titans_mlx.training.trainer import make_step
+from titans_mlx.training.step import make_step
 
 DIM, HEADS, VOCAB = 256, 4, 256
 TOLERANCE = 1e-4

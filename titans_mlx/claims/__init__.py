@@ -7,8 +7,10 @@ from titans_mlx.claims import (
     contextual,
     depth,
     distractors,
+    far_text,
     frozen,
     gating,
+    language,
     needles,
     recall_distance,
     series,
@@ -42,6 +44,8 @@ CLAIMS: dict[str, Claim] = {
         frozen,
         series,
         surprise,
+        language,
+        far_text,
         throughput,
     )
 }

@@ -111,11 +111,16 @@ def read(model: Titans, tokens: mx.array, reset_every: int | None = None) -> mx.
     cache, outputs = model.make_cache(), []
     for start in range(0, length, reset_every or PIECE):
         if start and reset_every is not None:
-            cache = [_reborn(layer, state) for layer, state in zip(model.layers, cache, strict=True)]
+            cache = reborn(model, cache)
         outputs.append(model.hidden(tokens[:, start : start + (reset_every or PIECE)], cache))
         if length > LONG:
             mx.eval(outputs[-1], cache)
     return mx.concatenate(outputs, axis=1)
+
+
+def reborn(model: Titans, states: list[Any]) -> list[Any]:
+    """Block states with every memory at birth; attention keeps what it has seen, and positions go on."""
+    return [_reborn(layer, state) for layer, state in zip(model.layers, states, strict=True)]
 
 
 def _memory(layer: nn.Module) -> tuple[NeuralMemory, mx.array | None] | None:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row
+from titans_mlx.claims.recall_runs import training_options
 from titans_mlx.config import TitansConfig
 from titans_mlx.training.files import write_json
 from titans_mlx.training.provenance import provenance
 
 DEMOS = {"LMM matrix": "demo", "MAC": "demo_mac"}
 """Folder, among the results, of each small trained model whose memory the notebooks show at work."""
+TEXT_DEMO = "demo_text"
+"""Folder, among the results, of the small model of text."""
 
 
 def result_path(folder: Path, claim: Claim, job: Job) -> Path:
@@ -78,6 +81,8 @@ def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with the fields that configurations have gained since: their defaults are what went before."""
+    if "training" in settings:
+        settings = settings | {"training": {**training_options(1), **settings["training"]}}
     if not settings.get("architecture"):
         return settings
     stored, plain = settings["architecture"], _as_stored(TitansConfig().to_dict())

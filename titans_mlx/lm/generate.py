@@ -17,7 +17,7 @@ Sampler = Callable[[mx.array], mx.array]
 
 def generate(
     model: Titans,
-    prompt: mx.array,
+    prompt: mx.array | None,
     max_tokens: int,
     *,
     temperature: float = 0.0,
@@ -26,6 +26,7 @@ def generate(
     top_k: int = 0,
     seed: int | None = None,
     cache: Cache | None = None,
+    logits: mx.array | None = None,
     stop: Collection[int] = (),
 ) -> mx.array:
     """Continue every row of a prompt.
@@ -35,7 +36,7 @@ def generate(
 
     Args:
         model: a :class:`~titans_mlx.model.Titans`.
-        prompt: (B, T) int ids, T >= 1.
+        prompt: (B, T) int ids, T >= 1; None: go on from ``logits``.
         max_tokens: new ids per row, at least 1.
         temperature: divides the log-probabilities; 0 is greedy, the most probable id every time.
         top_p: sample among the most probable ids that hold this share of the probability; 0 or 1: among all.
@@ -44,6 +45,7 @@ def generate(
         seed: sets MLX's random state before the first draw; None: go on from where it is.
         cache: what was read before the prompt. On return it holds the prompt and all new ids but the last, so
             ``generate(model, new[:, -1:], ..., cache=cache)`` goes on. None: nothing was read.
+        logits: (B, vocab_size) after what ``cache`` holds, in place of a prompt.
         stop: ids that end a row. The row repeats that id until every row has ended.
 
     Returns:
@@ -55,15 +57,13 @@ def generate(
     check_count("max_tokens", max_tokens)
     _check_stop(stop, model.config.vocab_size)
     _check_seed(seed)
-    model.check_tokens("prompt", prompt)
-    if cache is not None:
-        model.check_cache(cache, prompt.shape[0])
+    model.check_start(prompt, cache, logits)
     sampler = _make_sampler(temperature, top_p, min_p, top_k, model.config.vocab_size)
     if seed is not None:
         mx.random.seed(seed)
     stops = [int(end) for end in stop]
     ends = mx.array(stops, dtype=mx.int32)
-    steps = model.generate_step(prompt, cache, _holding(sampler, ends) if stops else sampler)
+    steps = model.generate_step(prompt, cache, _holding(sampler, ends) if stops else sampler, logits)
     new = []
     for ids, _ in islice(steps, max_tokens):
         new.append(ids.astype(mx.int32))

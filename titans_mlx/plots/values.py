@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import altair as alt
 
-from titans_mlx.plots.style import INK, PALE, Row, colour, data, decades, lines, scale
+from titans_mlx.plots.style import INK, PALE, Row, colour, data, decades, lines, scale, trained
 
 
 def length_chart(
@@ -16,6 +16,7 @@ def length_chart(
     interval: bool = False,
     log: bool = True,
     among: Sequence[Row] = (),
+    reference: bool = False,
     width: int = 260,
     height: int = 220,
 ) -> alt.LayerChart:
@@ -29,6 +30,7 @@ def length_chart(
         interval: draw a whisker from ``low`` to ``high``.
         log: False makes the quantity's axis linear, for one that hardly changes; it then does not begin at 0.
         among: rows whose models share colours with this chart's; none: its own.
+        reference: draw a line at the ``trained_length`` of the rows.
         width, height: of the plot in pixels.
 
     Raises:
@@ -52,7 +54,8 @@ def length_chart(
         ],
     )
     whiskers = [base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")] if interval else []
-    chart = alt.layer(*whiskers, *lines(base, among, alt.value(1)))
+    marks = [trained(rows)] if reference else []
+    chart = alt.layer(*marks, *whiskers, *lines(base, among, alt.value(1)))
     return chart.properties(width=width, height=height, title=heading)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from titans_mlx.plots.style import INK, Row
+from titans_mlx.plots.style import INK, PALE, Row, colour, data, lines
 
 PANELS = (
     ("surprise", "Surprise: norm of the gradient of the loss"),
@@ -173,3 +173,50 @@ def _word_axis(tokens: dict[int, str], kinds: bool = True) -> dict[str, Any]:
         "labelColor": {"condition": colours, "value": INK} if kinds else INK,
         "ticks": False,
     }
+
+
+def text_strip(rows: list[Row], *, step: int = 9, row_height: int = 22) -> alt.VConcatChart:
+    """How many bits each byte of a text cost.
+
+    Args:
+        rows: position, token, bits.
+        step: width of a byte in pixels.
+        row_height: in pixels.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    if not rows:
+        raise ValueError("rows must not be empty")
+    fields = (("bits", "Bits of the byte: how little it was expected"),)
+    return _panels([{**row, "memory": ""} for row in rows], [""], fields, False, step, row_height)
+
+
+def bits_chart(rows: list[Row], *, step: int = 11, height: int = 180) -> alt.LayerChart:
+    """Bits of each byte of a text, a line per state of what was read before.
+
+    Args:
+        rows: model (the state), position, token, bits.
+        step: width of a byte in pixels.
+        height: of the plot in pixels.
+
+    Raises:
+        ValueError: if there are no rows.
+    """
+    if not rows:
+        raise ValueError("rows must not be empty")
+    tokens = dict(sorted((row["position"], row["token"]) for row in rows))
+    base = alt.Chart(data(rows, ("model", "position", "token", "bits"))).encode(
+        x=alt.X("position:O", axis=_token_axis(tokens, "Byte to foretell", False)),
+        y=alt.Y("bits:Q", title="Bits of the byte"),
+        color=colour(rows),
+        tooltip=["model:N", "token:N", alt.Tooltip("bits:Q", format=".2f")],
+    )
+    none = alt.Chart(alt.Data(values=[{"bits": 8}])).encode(y="bits:Q")
+    marks = [
+        none.mark_rule(strokeDash=[5, 4], color=PALE),
+        none.mark_text(align="left", dx=8, color=PALE, fontSize=12).encode(
+            x=alt.value("width"), text=alt.value("a guess")
+        ),
+    ]
+    return alt.layer(*marks, *lines(base, rows, alt.value(1))).properties(width=alt.Step(step), height=height)

@@ -53,10 +53,15 @@ def load_checkpoint(path: Path | str, model: nn.Module, optimizer: optim.Optimiz
     model.update(_filled(_MODEL, model.parameters(), arrays))
     optimizer.state = _filled(_OPTIMIZER, optimizer.state, arrays)
     optimizer.init(model.trainable_parameters())
-    # A seed is the 64 bits of the key it makes, so any state can be set as one.
-    high, low = arrays[_RANDOM].tolist()
-    mx.random.seed((high << 32) | low)
+    set_random_state(arrays[_RANDOM])
     return step
+
+
+def set_random_state(state: mx.array) -> None:
+    """Make ``state``, (2,) uint32, this thread's random state."""
+    # A seed is the 64 bits of the key it makes, so any state can be set as one.
+    high, low = state.tolist()
+    mx.random.seed((high << 32) | low)
 
 
 def load_parameters(path: Path | str, model: nn.Module) -> int:
@@ -82,7 +87,7 @@ def _filled(prefix: str, tree: dict, arrays: dict[str, mx.array]) -> dict:
 
 def _read(path: Path) -> tuple[dict[str, mx.array], int]:
     """All arrays, evaluated: MLX reads lazily, and the file may be replaced later."""
-    _check_complete(path)
+    check_complete(path)
     arrays, metadata = mx.load(str(path), return_metadata=True)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}")
@@ -94,8 +99,13 @@ def _read(path: Path) -> tuple[dict[str, mx.array], int]:
     return arrays, int(step)
 
 
-def _check_complete(path: Path) -> None:
-    """Compare the file's size with what its safetensors header promises."""
+def check_complete(path: Path, what: str = "checkpoint") -> None:
+    """Compare the size of a safetensors file with what its header promises; ``what`` is for the messages.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the header cannot be read, or promises another size.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")
@@ -104,11 +114,11 @@ def _check_complete(path: Path) -> None:
         entries = json.loads(header)
         promised = max(entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"checkpoint {path} is damaged: it has no readable safetensors header") from error
+        raise ValueError(f"{what} {path} is damaged: it has no readable safetensors header") from error
     if size != 8 + header_size + promised:
         raise ValueError(
-            f"checkpoint {path} is damaged: it has {size} bytes where its header promises "
-            f"{8 + header_size + promised}; remove it to resume from the one before"
+            f"{what} {path} is damaged: it has {size} bytes where its header promises {8 + header_size + promised}"
+            + ("; remove it to resume from the one before" if what == "checkpoint" else "")
         )
 
 

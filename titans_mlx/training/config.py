@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from titans_mlx._check import set_count
 
@@ -31,6 +31,15 @@ class TrainConfig:
         checkpoint_every: steps between checkpoints; 0: only before the first and after the last.
         compile: compile the step. Each new batch shape is traced anew, which can take long for unrolled
             graphs.
+        optimizer: ``adamw``, or ``muon`` (orthogonalised momentum) for the projections and AdamW for everything else.
+        muon_learning_rate: the peak for the projections under ``muon``; it rises and falls as ``learning_rate`` does.
+        accumulate: parts that a batch's rows are cut into, their gradients summed: less memory, the same update.
+        truncate: tokens over which gradients run back; a sequence is read in pieces of this many, and what the model
+            carries from piece to piece has no gradient (truncated back-propagation). The loss function is then given
+            the states as ``cache=`` and replaces them. 0: whole sequences.
+        dtype: of the forward and backward pass. Parameters, their gradients and the optimiser's state are float32
+            also with ``bfloat16``, as are a memory's gates, weights and initial weights.
+        loss_limit: a loss above it ends the run as one that diverged; None: only one that is not finite.
     """
 
     steps: int
@@ -48,6 +57,12 @@ class TrainConfig:
     eval_every: int = 0
     checkpoint_every: int = 0
     compile: bool = True
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    muon_learning_rate: float = 0.02
+    accumulate: int = 1
+    truncate: int = 0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    loss_limit: float | None = None
 
     def __post_init__(self) -> None:
         patterns = self.no_decay
@@ -63,9 +78,19 @@ class TrainConfig:
             set_count(self, name, least)
         for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
             set_count(self, name, least)
+        for name, least in (("accumulate", 1), ("truncate", 0)):
+            set_count(self, name, least)
+        for name, allowed in (("optimizer", ("adamw", "muon")), ("dtype", ("float32", "bfloat16"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate must divide batch_size={self.batch_size}, got {self.accumulate}")
         if self.warmup > self.steps:
             raise ValueError(f"warmup must be at most steps={self.steps}, got {self.warmup}")
         _number("learning_rate", self.learning_rate, "> 0", lambda x: x > 0)
+        _number("muon_learning_rate", self.muon_learning_rate, "> 0", lambda x: x > 0)
+        if self.loss_limit is not None:
+            _number("loss_limit", self.loss_limit, "> 0, or None", lambda x: x > 0)
         _number("min_lr_ratio", self.min_lr_ratio, "between 0 and 1", lambda x: 0 <= x <= 1)
         _number("weight_decay", self.weight_decay, ">= 0", lambda x: x >= 0)
         _number("eps", self.eps, "> 0", lambda x: x > 0)

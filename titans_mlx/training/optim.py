@@ -1,4 +1,4 @@
-"""AdamW with bias correction, warm-up and cosine, and the rule for what is decayed."""
+"""AdamW with bias correction, or Muon beside it; warm-up and cosine; the rule for what is decayed."""
 
 import math
 from collections.abc import Callable
@@ -11,14 +11,18 @@ from mlx.utils import tree_flatten
 
 from titans_mlx.training.config import TrainConfig
 
+PROJECTIONS = "*_proj.weight"
+"""What Muon orthogonalises: matrices between vectors of the model, not embeddings, gates, taps or memories."""
 
-def learning_rate(config: TrainConfig) -> Callable[[mx.array], mx.array]:
+
+def learning_rate(config: TrainConfig, peak: float | None = None) -> Callable[[mx.array], mx.array]:
     """The rate as a function of how many updates have been made, which is what MLX's optimisers ask for.
 
     Step ``s = updates + 1`` of warm-up ``w`` and ``n`` steps in all uses ``peak * s / w`` while ``s <= w``,
     then ``peak * (m + (1 - m) (1 + cos(pi (s - w) / (n - w))) / 2)`` with ``m = min_lr_ratio``, so
-    ``m * peak`` at ``s = n``.
+    ``m * peak`` at ``s = n``. The peak is ``config.learning_rate`` unless given.
     """
+    peak = config.learning_rate if peak is None else peak
     floor, span = config.min_lr_ratio, max(config.steps - config.warmup, 1)
 
     def rate(updates: mx.array) -> mx.array:
@@ -26,7 +30,7 @@ def learning_rate(config: TrainConfig) -> Callable[[mx.array], mx.array]:
         rise = step / max(config.warmup, 1)
         progress = mx.clip((step - config.warmup) / span, 0, 1)
         fall = floor + (1 - floor) * 0.5 * (1 + mx.cos(math.pi * progress))
-        return config.learning_rate * mx.where(step <= config.warmup, rise, fall)
+        return peak * mx.where(step <= config.warmup, rise, fall)
 
     return rate
 
@@ -40,14 +44,22 @@ def decays(config: TrainConfig, name: str, parameter: mx.array) -> bool:
 
 
 def make_optimizer(config: TrainConfig, model: nn.Module) -> optim.MultiOptimizer:
-    """AdamW over the model's trainable parameters, its state already formed (a compiled step needs it)."""
+    """The configured optimiser over the model's trainable parameters, its state formed (a compiled step needs it)."""
     rate = learning_rate(config)
 
     def adamw(weight_decay: float) -> optim.AdamW:
         return optim.AdamW(rate, list(config.betas), config.eps, weight_decay, bias_correction=True)
 
     decayed = {name for name, p in tree_flatten(model.trainable_parameters()) if decays(config, name, p)}
-    optimizer = optim.MultiOptimizer([adamw(config.weight_decay), adamw(0.0)], [lambda name, _: name in decayed])
+    optimizers, filters = [adamw(config.weight_decay), adamw(0.0)], [lambda name, _: name in decayed]
+    if config.optimizer == "muon":
+        rate_of_muon = learning_rate(config, config.muon_learning_rate)
+        optimizers.append(optim.Muon(rate_of_muon, momentum=0.95, weight_decay=config.weight_decay))
+        filters = [
+            lambda name, _: name in decayed and not fnmatchcase(name, PROJECTIONS),
+            lambda name, _: not fnmatchcase(name, PROJECTIONS),
+        ]
+    optimizer = optim.MultiOptimizer(optimizers, filters)
     optimizer.init(model.trainable_parameters())
     return optimizer
 

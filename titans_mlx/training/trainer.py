@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,21 @@ import numpy as np
 from titans_mlx.training.config import TrainConfig
 from titans_mlx.training.optim import make_optimizer
 from titans_mlx.training.run_folder import Record, RunFolder
+from titans_mlx.training.step import LossFunction, make_step, share_state
 
-Loss = mx.array | tuple[mx.array, dict[str, mx.array]]
-LossFunction = Callable[..., Loss]
 Batches = Callable[[int], Sequence[mx.array | np.ndarray]]
 Evaluate = Callable[[nn.Module], Mapping[str, Any]]
 Progress = Callable[[int, Record], None]
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss or the gradient's norm was not finite.
+    """The loss or the gradient's norm was not finite, or the loss above its limit.
 
     Attributes:
         step: where it happened.
         loss: the loss there.
         grad_norm: the norm of the gradient there, before clipping.
-        last_finite: step and loss of the last finite one, or None.
+        last_finite: step and loss of the last one before, or None.
         checkpoint: path of the last checkpoint, or None.
     """
 
@@ -89,6 +87,7 @@ def train(
     run: RunFolder | None = None,
     evaluate: Evaluate | None = None,
     progress: Progress | None = None,
+    group: mx.distributed.Group | None = None,
 ) -> TrainResult:
     """Train ``model`` in place, resuming where ``run`` has a checkpoint.
 
@@ -100,27 +99,34 @@ def train(
         model: its trainable parameters are updated; it is in training mode during steps, in evaluation mode
             for ``evaluate``, and left in the mode it came in.
         loss_fn: ``loss_fn(model, *batch)`` gives a scalar, or a scalar and a dict of scalar metrics to
-            record.
+            record; with ``config.truncate`` it is given ``cache=``, a list of block states, too.
         batches: step (1 ... ``config.steps``) -> tuple of arrays.
         config: the options.
         run: folder for records and checkpoints; None keeps all in memory.
         evaluate: ``evaluate(model)`` gives metrics to record.
         progress: called with the step and each record as it is made.
+        group: the processes of a distributed run, all of which call this with equal arguments. Each computes its share
+            of every batch's rows, and the update is that of one process with the whole batch. Process 0 alone writes
+            to ``run``, evaluates and reports; the others begin with its parameters.
 
     Returns:
-        The records of the whole run.
+        The records of the whole run; of process 0 only.
 
     Raises:
-        TrainingDiverged: loss or gradient norm not finite; ``model`` then holds the update of that step.
+        TrainingDiverged: loss or gradient norm not finite, or the loss above ``config.loss_limit``; ``model`` then
+            holds the update of that step.
         ValueError: ``run`` belongs to another configuration or model, or ``batches`` gave no tuple.
     """
     mx.random.seed(config.seed)
     optimizer = make_optimizer(config, model)
     mx.eval(model.parameters(), optimizer.state)
-    session = _Session(model, optimizer, config, run, progress)
+    leads = group is None or group.rank() == 0
+    session = _Session(model, optimizer, config, *((run, progress) if leads else (None, None)))
     first = session.begin() + 1
+    if group is not None:
+        first = share_state(model, optimizer, first, group)
     was_training = model.training
-    advance, state = make_step(model, optimizer, loss_fn, config)
+    advance, state = make_step(model, optimizer, loss_fn, config, group)
     try:
         for step in range(first, config.steps + 1):
             model.train()
@@ -130,7 +136,7 @@ def train(
             if _due(step, config.log_every, config.steps):
                 rate = optimizer.learning_rate.item()
                 session.record(step, "train", {"loss": loss, "learning_rate": rate, "grad_norm": norm}, metrics)
-            if evaluate is not None and _due(step, config.eval_every, config.steps):
+            if leads and evaluate is not None and _due(step, config.eval_every, config.steps):
                 model.eval()
                 session.record(step, "eval", {}, evaluate(model))
             if _due(step, config.checkpoint_every, config.steps):
@@ -138,28 +144,6 @@ def train(
     finally:
         model.train(was_training)
     return TrainResult(config.steps, session.records, session.resumed_from, session.seconds)
-
-
-def make_step(
-    model: nn.Module, optimizer: optim.Optimizer, loss_fn: LossFunction, config: TrainConfig
-) -> tuple[Callable[..., tuple[mx.array, dict[str, mx.array], mx.array]], list[Any]]:
-    """One update as a function of a batch, and the state that it reads and writes."""
-
-    def loss_and_metrics(model: nn.Module, *batch: mx.array) -> tuple[mx.array, dict[str, mx.array]]:
-        outcome = loss_fn(model, *batch)
-        return outcome if isinstance(outcome, tuple) else (outcome, {})
-
-    value_and_grad = nn.value_and_grad(model, loss_and_metrics)
-    limit = math.inf if config.clip is None else config.clip
-    state = [model.state, optimizer.state, mx.random.state]
-
-    def advance(*batch: mx.array) -> tuple[mx.array, dict[str, mx.array], mx.array]:
-        (loss, metrics), gradients = value_and_grad(model, *batch)
-        gradients, norm = optim.clip_grad_norm(gradients, limit)
-        optimizer.update(model, gradients)
-        return loss, metrics, norm
-
-    return (partial(mx.compile, inputs=state, outputs=state)(advance) if config.compile else advance), state
 
 
 @dataclass
@@ -199,7 +183,8 @@ class _Session:
         return self.resumed_from
 
     def check(self, step: int, loss: float, grad_norm: float) -> None:
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        limit = math.inf if self.config.loss_limit is None else self.config.loss_limit
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)) or loss > limit:
             raise TrainingDiverged(step, loss, grad_norm, self.last_finite, self.checkpoint)
         self.last_finite = (step, loss)
 

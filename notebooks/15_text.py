@@ -1,0 +1,183 @@
+import marimo
+
+__generated_with = "0.25.2"
+app = marimo.App(width="medium", app_title="Text")
+
+with app.setup:
+    import marimo as mo
+
+    # Before mlx, so that OpenBLAS is in place when it is loaded.
+    import parts
+
+    # isort: split
+    from titans_mlx import plots
+    from titans_mlx.claims import far_text, language
+
+    plots.use_theme()
+    NAMES = {"stdlib": "Python's standard library", "tinyshakespeare": "Shakespeare"}
+
+
+@app.cell
+def _():
+    results = mo.notebook_dir() / "results"
+    return (results,)
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(language.CLAIM)
+    return
+
+
+@app.cell
+def _(results):
+    rows = parts.evidence(language.CLAIM, results)
+    near, far = language.near_summary(rows), language.far_summary(rows)
+    parts.verdict(language.CLAIM, rows)
+    return far, near, rows
+
+
+@app.cell(hide_code=True)
+def _(near):
+    bits(near)
+    return
+
+
+@app.function
+def bits(rows):
+    """Bits per byte at the training length, a panel per corpus, and the best baseline as a line."""
+    charts = []
+    for corpus in dict.fromkeys(row["corpus"] for row in rows):
+        found = [{**row, "state": "trained"} for row in rows if row["corpus"] == corpus]
+        ends = [row[end] or row["value"] for row in found for end in ("low", "high")]
+        room = 0.1 * (max(ends) - min(ends)) + 0.01
+        others = [row["value"] for row in found if row["model"] in language.BASELINES]
+        marks = [(min(others), "best baseline")] if others else []
+        domain = (min(ends) - room, max(ends) + room)
+        heading = NAMES.get(corpus, corpus)
+        charts.append(plots.value_chart(found, "Bits per byte", domain, marks, heading=heading, width=280))
+    return mo.hstack(charts, justify="start", gap=1, wrap=True)
+
+
+@app.cell(hide_code=True)
+def _(near, results):
+    lines = [
+        {
+            "Corpus": NAMES[row["corpus"]],
+            "Model": row["model"],
+            "Bits per byte": round(row["value"], 3),
+            "95 % interval": parts.interval(row),
+            "Seeds": row["seeds"],
+            "Parameters": row["parameters"],
+            "Training (s)": round(row["train_seconds"]),
+        }
+        for row in near
+    ]
+    mo.vstack(
+        [
+            parts.folded(lines),
+            mo.md(f"""
+            **How to read this.** Further left is better; a whisker is a 95 % interval over trainings. A byte told at
+            random among all 256 would cost 8 bits. These are models of some hundred thousand parameters that read some
+            megabytes: they say which architecture learns faster at that size, and nothing about 340 million.
+
+            {parts.origin(language.CLAIM, results)}
+            """),
+        ]
+    )
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(far_text.CLAIM)
+    return
+
+
+@app.cell
+def _(rows):
+    parts.verdict(far_text.CLAIM, rows)
+    return
+
+
+@app.cell(hide_code=True)
+def _(far):
+    by_position(far)
+    return
+
+
+@app.function
+def by_position(rows):
+    """Bits per byte by position, and what a reset of the memory costs there, a column per corpus."""
+    rows = [{**row, "x": row["last"]} for row in rows if row["last"] >= language.WINDOW // 2]
+    columns = []
+    for corpus in dict.fromkeys(row["corpus"] for row in rows):
+        here = [row for row in rows if row["corpus"] == corpus]
+        whole = {(row["model"], row["x"]): row for row in here if row["use"] == language.WHOLE}
+        cost = [
+            {**row, "cost": row["value"] - whole[row["model"], row["x"]]["value"]}
+            for row in here
+            if row["use"] == language.RESET
+        ]
+        shown = [
+            plots.length_chart(
+                list(whole.values()),
+                "value",
+                ("Position (bytes, up to)", "Bits per byte"),
+                heading=NAMES.get(corpus, corpus),
+                log=False,
+                reference=True,
+                width=330,
+            ),
+            plots.length_chart(
+                cost,
+                "cost",
+                ("Position (bytes, up to)", "Bits per byte that a reset costs"),
+                log=False,
+                reference=True,
+                among=list(whole.values()),
+                width=330,
+                height=160,
+            ),
+        ]
+        columns.append(mo.vstack(shown))
+    return mo.hstack(columns, justify="start", gap=1, wrap=True)
+
+
+@app.cell(hide_code=True)
+def _(results):
+    mo.md(f"""
+    **How to read this.** Above: how well each model foretells the bytes of a span of positions; a line that falls goes
+    on learning from what it reads, one that rises is lost beyond the lengths it knows. Below: how much worse each
+    memory model does there when its memory begins anew every {language.WINDOW} bytes, attention going on: what the
+    memory contributes that the window does not reach.
+
+    {parts.origin(language.CLAIM, results)}
+    """)
+    return
+
+
+@app.cell(hide_code=True)
+def _():
+    run_button = mo.ui.run_button(label="Train and read")
+    mo.vstack(
+        [
+            mo.md(
+                "## Try it live\n\nTrains MAG and sliding-window attention on Python's source, in about two minutes."
+            ),
+            run_button,
+        ]
+    )
+    return (run_button,)
+
+
+@app.cell(hide_code=True)
+def _(run_button):
+    mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
+    live_rows = parts.run_live(language.jobs("quick"), language.run_language)
+    mo.vstack([bits(language.near_summary(live_rows)), by_position(language.far_summary(live_rows))])
+    return (live_rows,)
+
+
+if __name__ == "__main__":
+    app.run()

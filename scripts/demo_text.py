@@ -1,0 +1,53 @@
+"""Train the small model of Python's own source whose memory a notebook shows while it reads.
+
+    python scripts/demo_text.py
+
+Writes config.json (model, training, what it scored), model.safetensors (float32) and provenance.json.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from titans_mlx.claims.store import TEXT_DEMO
+from titans_mlx.lm.tokens import gather
+from titans_mlx.lm.training import TextConfig, far_scores, train_text
+from titans_mlx.presets import preset
+from titans_mlx.training import TrainConfig, provenance
+from titans_mlx.training.files import replacing, write_json
+
+RESULTS = Path(__file__).resolve().parents[1] / "notebooks" / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=RESULTS / TEXT_DEMO)
+    parser.add_argument("--steps", type=int, default=2000)
+    given = parser.parse_args()
+    origin, started = provenance(), time.perf_counter()
+    config = TrainConfig(
+        steps=given.steps, batch_size=16, learning_rate=4e-3, warmup=given.steps // 20, min_lr_ratio=0.0, log_every=50
+    )
+    text = TextConfig(sample=0)
+    with TemporaryDirectory() as folder:
+        model, _ = train_text(folder, preset("tiny", "mac"), config, text, progress=show)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    with replacing(given.folder / "model.safetensors") as temporary:
+        model.save_weights(str(temporary))
+    scores = far_scores(model, gather(text.source)["validation"], text)
+    trained = {"model": model.config.to_dict(), "training": config.to_dict(), "scores": scores}
+    write_json(given.folder / "config.json", trained)
+    seconds = round(time.perf_counter() - started, 1)
+    write_json(given.folder / "provenance.json", {**origin, "seconds": seconds})
+    print(f"{scores['bits_per_byte']:.3f} bits per byte after {seconds} s, in {given.folder}")
+
+
+def show(step: int, record: dict[str, Any]) -> None:
+    if record["kind"] == "train":
+        print(f"step {step}: loss {record['loss']:.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""Train a small language model on text.
+
+    python scripts/train.py runs/first                          # Python's own source, by its bytes: no download
+    python scripts/train.py runs/mine --source notes/ --preset small --variant mag --steps 5000
+    mlx.launch -n 2 scripts/train.py runs/first                 # two processes, one gradient
+
+Started again with the same arguments it goes on from the last checkpoint. The folder then holds `model`, which
+mlx_lm.generate and its sister commands load, and `scores.json`, bits per byte by position and by length.
+"""
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import mlx.core as mx
+from tqdm import tqdm
+
+from titans_mlx.config import Variant
+from titans_mlx.lm.corpus import STANDARD_LIBRARY
+from titans_mlx.lm.training import TextConfig, train_text
+from titans_mlx.presets import PRESETS, preset
+from titans_mlx.training import TrainConfig, TrainingDiverged
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument(
+        "--source", default=STANDARD_LIBRARY, help="stdlib, a file, folder, .jsonl, or a data set's name"
+    )
+    parser.add_argument("--tokenizer", help="a Hugging Face tokenizer, by folder or name; default: bytes")
+    parser.add_argument("--preset", choices=PRESETS, default="tiny")
+    parser.add_argument("--variant", choices=get_args(Variant), default="mac")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--warmup", type=int, help="default: a twentieth of the steps")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
+    parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch, one after the other")
+    parser.add_argument("--truncate", type=int, default=0, help="tokens over which gradients run back; 0: all")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--evaluate-every", type=int, default=200)
+    parser.add_argument("--prompt", default="def ", help="what the samples continue")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+class Bar:
+    """A progress bar with loss, speed and memory; samples are written above it."""
+
+    def __init__(self, steps: int, tokens_per_step: int) -> None:
+        self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
+        self.tokens_per_step = tokens_per_step
+
+    def __call__(self, step: int, record: dict[str, Any]) -> None:
+        if record["kind"] == "eval":
+            self.bar.write(f"step {step}: {record['bits_per_byte']:.3f} bits per byte")
+            if "sample" in record:
+                self.bar.write(record["sample"])
+            return
+        self.bar.update(step - self.bar.n)
+        rate = self.bar.format_dict["rate"]
+        self.bar.set_postfix(
+            loss=f"{record['loss']:.3f}",
+            tokens_per_s=f"{(rate or 0) * self.tokens_per_step:,.0f}",
+            peak_MB=f"{mx.get_peak_memory() / 1e6:,.0f}",
+        )
+
+
+def main() -> None:
+    given = arguments()
+    tokenizer = None
+    if given.tokenizer:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
+    group = mx.distributed.init()
+    group = group if group.size() > 1 else None
+    changes = {} if tokenizer is None else {"vocab_size": len(tokenizer)}
+    architecture = preset(given.preset, given.variant, **changes)
+    config = TrainConfig(
+        steps=given.steps,
+        batch_size=given.batch_size,
+        learning_rate=given.learning_rate,
+        warmup=given.steps // 20 if given.warmup is None else given.warmup,
+        seed=given.seed,
+        eval_every=given.evaluate_every,
+        checkpoint_every=given.evaluate_every,
+        optimizer=given.optimizer,
+        accumulate=given.accumulate,
+        truncate=given.truncate,
+        dtype=given.dtype,
+        # Twice what a model that knows nothing loses.
+        loss_limit=2 * math.log(architecture.vocab_size),
+    )
+    text = TextConfig(source=given.source, length=given.length, prompt=given.prompt)
+    leads = group is None or group.rank() == 0
+    progress = Bar(given.steps, given.batch_size * given.length) if leads else None
+    try:
+        train_text(given.folder, architecture, config, text, tokenizer, progress, group)
+    except (TrainingDiverged, ValueError) as error:
+        raise SystemExit(f"train.py: {error}") from error
+    if leads:
+        print(f"\nscores in {given.folder / 'scores.json'}, the model in {given.folder / 'model'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""The claims on text: what they train and test on, and the rules of their verdicts."""
+
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from titans_mlx.claims import far_text, language
+from titans_mlx.claims.language import BASELINES, CORPORA, FAR, LENGTH, RESET, TITANS, WHOLE
+from titans_mlx.lm.tokens import Tokens
+from titans_mlx.model import Titans
+
+
+def rows_of(near: Callable[[str, str], float], far: Callable[[str, str, str, int], float]) -> list[dict[str, Any]]:
+    """A full table as the runs would give it, of these bits per byte."""
+    rows = []
+    for job in language.jobs("full"):
+        model, corpus = job.settings["model"], job.settings["corpus"]
+        for seed in job.settings["seeds"]:
+            head = {"model": model, "corpus": corpus, "seed": seed, "parameters": 400_000, "train_seconds": 1.0}
+            head |= {"trained_length": LENGTH}
+            rows.append({**head, "kind": "near", "use": WHOLE, "bits": near(model, corpus)})
+            for use in (WHOLE, RESET) if model in (*TITANS, "RetNet") else (WHOLE,):
+                for last in (2**power for power in range(FAR.bit_length())):
+                    span = {"first": last // 2 + 1 if last > 1 else 1, "last": last}
+                    rows.append({**head, "kind": "far", "use": use, **span, "bits": far(model, corpus, use, last)})
+    return rows
+
+
+def as_claimed(model: str, corpus: str) -> float:
+    return 2.0 if model in TITANS else 2.1
+
+
+def falling(model: str, corpus: str, use: str, last: int) -> float:
+    return 3 - 0.05 * np.log2(last) + (0.2 if use == RESET else 0)
+
+
+def flat(model: str, corpus: str, use: str, last: int) -> float:
+    return 2.0
+
+
+@pytest.mark.parametrize(
+    ("near", "status"),
+    [
+        (as_claimed, "reproduced"),
+        (lambda model, corpus: 2.1 if model == "MAL" else as_claimed(model, corpus), "reproduced in part"),
+        (lambda model, corpus: 2.085 if model in TITANS else 2.1, "not reproduced"),
+        (lambda model, corpus: 1.9 if model == "RetNet" else as_claimed(model, corpus), "not reproduced"),
+        (lambda model, corpus: as_claimed(model, corpus) if corpus == CORPORA[0] else 2.0, "reproduced in part"),
+    ],
+)
+def test_the_rule_on_text(near: Callable[[str, str], float], status: str) -> None:
+    assert language.judge(rows_of(near, falling)).status == status
+
+
+def rising(model: str, corpus: str, use: str, last: int) -> float:
+    return 2 + 0.05 * np.log2(last) + (0.2 if use == RESET else 0)
+
+
+@pytest.mark.parametrize(
+    ("far", "status"),
+    [
+        (falling, "reproduced"),
+        (flat, "reproduced in part"),
+        (rising, "reproduced in part"),
+        (lambda *of: rising(*of) if of[2] == WHOLE else rising(*of) - 0.2, "not reproduced"),
+        (lambda *of: flat(*of) if of[0] == "MAC" else falling(*of), "reproduced in part"),
+    ],
+)
+def test_the_rule_beyond_the_training_length(far: Callable[[str, str, str, int], float], status: str) -> None:
+    found = far_text.judge(rows_of(as_claimed, far))
+    assert found.status == status
+    if far is rising:
+        assert "MAC holds on stdlib" in found.figure and "needs" not in found.figure.split("does not hold")[1]
+
+
+def test_half_a_table_decides_nothing() -> None:
+    rows = rows_of(as_claimed, falling)
+    assert language.judge([]).status == far_text.judge([]).status == "not run"
+    for judge in (language.judge, far_text.judge):
+        assert judge([row for row in rows if row["corpus"] == CORPORA[0]]).status == "unfinished"
+        assert judge([row for row in rows if row["model"] != "MAG"]).status == "unfinished"
+    assert language.judge([row for row in rows if row["model"] != "RetNet"]).status == "unfinished"
+
+
+def test_models_are_of_one_size_and_every_memory_is_deep() -> None:
+    configs = language.architectures()
+    sizes = {name: language.parameters(config) for name, config in configs.items()}
+    assert configs.keys() == {*TITANS, *BASELINES} and max(sizes.values()) <= 1.1 * min(sizes.values())
+    assert all(configs[name].memory.depth == 2 and configs[name].memory.chunk_size == 16 for name in TITANS)
+
+
+def test_a_reset_forgets_what_is_further_back_and_only_that() -> None:
+    """LMM has no window: what stands before the last reset changes nothing."""
+    mx.random.seed(0)
+    model = Titans(language.architectures()["LMM deep"])
+    ids = np.random.default_rng(0).integers(0, 256, size=(2, 193)).astype(np.int32)
+    other = ids.copy()
+    other[:, :100] = 7
+
+    def last(tokens: np.ndarray, reset: bool) -> np.ndarray:
+        forget = (lambda states: language.reborn(model, states)) if reset else None
+        return language.nats(model, tokens[:, :-1], tokens[:, 1:], piece=language.WINDOW, forget=forget)[:, 128:]
+
+    assert np.array_equal(last(ids, True), last(other, True)) and not np.allclose(last(ids, False), last(other, False))
+
+
+def test_long_windows_begin_with_documents_where_there_are_enough() -> None:
+    ids = np.arange(4000).astype(np.uint16)
+    many = Tokens(ids, np.arange(0, 4000, 200), 4000, "")
+    tokens, _ = language.long_windows(many, 5, 50)
+    assert (tokens[:, 0] % 200 == 0).all()
+    one = Tokens(ids, np.array([0]), 4000, "")
+    tokens, targets = language.long_windows(one, 5, 50)
+    assert len(set(tokens[:, 0].tolist())) > 1 and np.array_equal(tokens[:, 1:], targets[:, :-1])
+
+
+def test_shakespeare_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TITANS_DATA", raising=False)
+    with pytest.raises(ValueError, match=r"folder that holds tinyshakespeare/input\.txt, got nothing"):
+        language.corpus_of("tinyshakespeare")
