@@ -74,7 +74,7 @@ def jobs(profile: Profile) -> list[Job]:
     check_profile(profile)
     options: dict[str, Any] = {"seeds": [0, 1, 2], "grid": [[2e-3, 0.1], [4e-3, 0.1]], "batch": 16, "far": FAR}
     options |= {"length": LENGTH, "windows": 256, "far_windows": 32}
-    steps, corpora, models, label = 1000, CORPORA, MODELS, ""
+    steps, corpora, models, label = 600, CORPORA, MODELS, ""
     if profile != "full":
         options |= {"seeds": [0], "grid": [[4e-3, 0.1]], "windows": 16, "far": 1024, "far_windows": 4}
         steps, corpora, models, label = 60, CORPORA[:1], ("MAG", SLIDING), profile
@@ -242,7 +242,7 @@ Bytes of two corpora: the source of Python's standard library, split by module, 
 cut 80, 10 and 10 per cent. Two blocks of width 128 with four heads, the memory deep (two layers, width x 4, chunks
 of 16), window and segment {WINDOW}, four persistent tokens, matched in parameters within 5 % by the width of the
 MLPs; attention of the baselines, of MAG and of MAL has the same short convolution as the memories. RetNet has eight
-heads of fixed fading. AdamW, weight decay 0.1, 1,000 steps of 16 windows of {LENGTH} bytes from anywhere, warm-up
+heads of fixed fading. AdamW, weight decay 0.1, 600 steps of 16 windows of {LENGTH} bytes from anywhere, warm-up
 of 50, a cosine to 0; a rate of 0.002 and of 0.004 is tried with the first of three seeds, by bits per byte of 256
 validation windows. Tested on 256 windows of {LENGTH} bytes of the test part, and on 32 of {FAR:,} bytes from the
 starts of its long documents (of Shakespeare, which is one, from anywhere), by position; the same once more with
