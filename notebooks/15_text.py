@@ -14,6 +14,10 @@ with app.setup:
     from titans_mlx.claims import far_text, language
 
     plots.use_theme()
+    TITLES = {
+        language.RECENT: f"the last {language.LENGTH // 2} to {language.LENGTH} bytes only",
+        language.RESET: f"the memory at birth every {language.WINDOW} bytes",
+    }
     NAMES = {"stdlib": "Python's standard library", "tinyshakespeare": "Shakespeare"}
 
 
@@ -114,31 +118,39 @@ def by_position(rows):
     for corpus in dict.fromkeys(row["corpus"] for row in rows):
         here = [row for row in rows if row["corpus"] == corpus]
         whole = {(row["model"], row["x"]): row for row in here if row["use"] == language.WHOLE}
-        cost = [
-            {**row, "cost": row["value"] - whole[row["model"], row["x"]]["value"]}
-            for row in here
-            if row["use"] == language.RESET
-        ]
+        cost = {
+            use: [
+                {**row, "cost": row["value"] - whole[row["model"], row["x"]]["value"]}
+                for row in here
+                if row["use"] == use
+            ]
+            for use in (language.RECENT, language.RESET)
+        }
         shown = [
             plots.length_chart(
                 list(whole.values()),
                 "value",
                 ("Position (bytes, up to)", "Bits per byte"),
                 heading=NAMES.get(corpus, corpus),
+                interval=all(row["low"] is not None for row in whole.values()),
                 log=False,
                 reference=True,
                 width=330,
             ),
-            plots.length_chart(
-                cost,
-                "cost",
-                ("Position (bytes, up to)", "Bits per byte that a reset costs"),
-                log=False,
-                reference=True,
-                among=list(whole.values()),
-                width=330,
-                height=160,
-            ),
+            *[
+                plots.length_chart(
+                    found,
+                    "cost",
+                    ("Position (bytes, up to)", "More bits per byte"),
+                    heading=f"With {TITLES[use]}",
+                    log=False,
+                    reference=True,
+                    among=list(whole.values()),
+                    width=330,
+                    height=160,
+                )
+                for use, found in cost.items()
+            ],
         ]
         columns.append(mo.vstack(shown))
     return mo.hstack(columns, justify="start", gap=1, wrap=True)
@@ -147,10 +159,10 @@ def by_position(rows):
 @app.cell(hide_code=True)
 def _(results):
     mo.md(f"""
-    **How to read this.** Above: how well each model foretells the bytes of a span of positions; a line that falls goes
-    on learning from what it reads, one that rises is lost beyond the lengths it knows. Below: how much worse each
-    memory model does there when its memory begins anew every {language.WINDOW} bytes, attention going on: what the
-    memory contributes that the window does not reach.
+    **How to read this.** Above: how well each model foretells the bytes of a span of positions; the bytes differ from
+    span to span, so compare models there, not positions. Below, on the same bytes, how many more bits they cost: where
+    only the recent bytes were read, as in training (above 0, the far past helps; below 0, the length does harm), and
+    where the memory is reset again and again (of LMM and MAC that leaves nothing, of MAG and MAL the window).
 
     {parts.origin(language.CLAIM, results)}
     """)

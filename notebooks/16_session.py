@@ -17,7 +17,7 @@ with app.setup:
     from titans_mlx.memory.trace import trace_rows
 
     plots.use_theme()
-    SHOWN = 96
+    SHOWN = 72
     TEXT = '''    def lookup_glorph(self, name):
             """Return the glorph of this name."""
             return self._glorphs[name]
@@ -25,10 +25,6 @@ with app.setup:
         def remove_glorph(self, name):
             """Remove the glorph of this name."""
             del self._glorphs[name]
-
-        def insert_glorph(self, name, glorph):
-            """Insert a glorph under this name."""
-            self._glorphs[name] = glorph
     '''
     PROBE = '        def rename_glorph(self, name):\n            """Rename the glorph'
 
@@ -39,8 +35,8 @@ def _():
     # A memory that lasts a session
 
     A small model of Python's own source reads a text that you give it. Its weights stay as they are; its memory learns.
-    What was hard to foretell on the first line is easier on the last, and what the model says next is no longer what it
-    would have said. Everything is computed here and now; there is no verdict: this is for looking.
+    Is what was hard to foretell at the beginning easier at the end, and does the model say something else afterwards?
+    Everything is computed here and now; there is no verdict: this is for looking, and such a model learns little.
     """)
     return
 
@@ -59,7 +55,7 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
-    text = mo.ui.text_area(TEXT, label="To read", rows=11, full_width=True)
+    text = mo.ui.text_area(TEXT, label="To read", rows=8, full_width=True)
     probe = mo.ui.text(PROBE.strip(), label="To foretell before and after", full_width=True)
     mo.vstack([text, probe])
     return probe, text
@@ -78,12 +74,12 @@ def _(model, probe, text):
 
 @app.function
 def told(session, text):
-    """Bits of each byte of a text, should it come next."""
+    """Bits of each byte of a text, should it come next; but for the first, which follows nothing in a fresh session."""
     bits = session.surprise(text).bits
     return [
         {"position": place, "token": letter(byte), "bits": float(value)}
         for place, (byte, value) in enumerate(zip(text.encode(), bits, strict=True))
-        if np.isfinite(value)
+        if place
     ]
 
 
@@ -113,7 +109,7 @@ def _(found, start):
     mo.vstack(
         [
             plots.text_strip(costs[start.value : start.value + SHOWN]),
-            plots.memory_heatmap(shown, step=9),
+            plots.memory_heatmap(shown, kinds=False, step=9),
             mo.md(f"""
             **How to read this.** The first strip is how many bits each byte cost, given all before it (8: not foreseen
             at all): {thirds[0]:.2f} bits a byte over the first third of the text, {thirds[2]:.2f} over the last. Below
@@ -133,8 +129,8 @@ def _(fed, fresh, lines, probe):
         [
             plots.bits_chart(lines),
             mo.md(f"""
-            **How to read this.** Each dot is a byte of the text to foretell, without and with what was read:
-            {before:.2f} bits a byte before, {after:.2f} after. What the model goes on with, greedily:
+            **How to read this.** Each mark is a byte of the text to foretell, before (grey) and after (orange) what was
+            read: {before:.2f} bits a byte before, {after:.2f} after. What the model goes on with, greedily:
             """),
             mo.ui.table([{"read": name, "goes on with": text} for name, text in said.items()], selection=None),
         ]

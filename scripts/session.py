@@ -7,7 +7,7 @@ Commands; everything else is a prompt that the model continues:
 
     /feed FILE       read a text file          /surprise TEXT   bits per token if TEXT came next
     /save FILE       keep the memory           /load FILE       go on from a memory that was kept
-    /undo            before the last prompt or file             /reset           forget everything
+    /undo            before what changed it last              /reset           forget everything
     /where           tokens read, bytes held   /quit
 """
 
@@ -44,20 +44,22 @@ def talk(session: MemorySession, max_tokens: int, temperature: float) -> None:
         except EOFError:
             return
         command, _, rest = line.partition(" ")
+        now = session.snapshot()
         try:
             if command == "/quit":
                 return
-            if command in ("/feed", "/load", "/reset") or (line and not line.startswith("/")):
-                before = session.snapshot()
-            if not line.startswith("/"):
+            if not command.startswith("/"):
                 print(session.generate(line, max_tokens, temperature=temperature))
             elif command == "/undo":
                 session.restore(before)
                 print(f"{session.position:,} tokens read")
+                continue
             else:
                 print(obey(session, command, rest.strip()))
         except (OSError, ValueError) as error:
             print(f"! {error}")
+        if session.snapshot() is not now:
+            before = now
 
 
 def obey(session: MemorySession, command: str, rest: str) -> str:
@@ -66,7 +68,9 @@ def obey(session: MemorySession, command: str, rest: str) -> str:
         return f"{session.feed(Path(rest)):,} tokens read, {session.position:,} in all"
     if command == "/surprise":
         bits = session.surprise(rest).bits
-        return f"{np.nanmean(bits):.2f} bits per token, at most {np.nanmax(bits):.1f}"
+        # The first token of all follows nothing.
+        known = bits[np.isfinite(bits)]
+        return f"{known.mean():.2f} bits per token, at most {known.max():.1f}" if len(known) else "nothing to go by yet"
     if command == "/save":
         session.save(Path(rest))
         return f"kept in {rest}"

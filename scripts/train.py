@@ -16,8 +16,9 @@ from typing import Any, get_args
 import mlx.core as mx
 from tqdm import tqdm
 
-from titans_mlx.config import Variant
+from titans_mlx.config import TitansConfig, Variant
 from titans_mlx.lm.corpus import STANDARD_LIBRARY
+from titans_mlx.lm.tokenizer import BYTE_VOCAB
 from titans_mlx.lm.training import TextConfig, train_text
 from titans_mlx.presets import PRESETS, preset
 from titans_mlx.training import TrainConfig, TrainingDiverged
@@ -51,10 +52,13 @@ class Bar:
     """A progress bar with loss, speed and memory; samples are written above it."""
 
     def __init__(self, steps: int, tokens_per_step: int) -> None:
-        self.bar = tqdm(total=steps, unit="step", dynamic_ncols=True)
-        self.tokens_per_step = tokens_per_step
+        self.steps, self.tokens_per_step = steps, tokens_per_step
+        self.bar: tqdm | None = None
 
     def __call__(self, step: int, record: dict[str, Any]) -> None:
+        if self.bar is None:
+            # A run that goes on did not make its earlier steps just now.
+            self.bar = tqdm(total=self.steps, initial=step - 1, unit="step", dynamic_ncols=True)
         if record["kind"] == "eval":
             self.bar.write(f"step {step}: {record['bits_per_byte']:.3f} bits per byte")
             if "sample" in record:
@@ -69,17 +73,14 @@ class Bar:
         )
 
 
-def main() -> None:
-    given = arguments()
+def configured(given: argparse.Namespace) -> tuple[TitansConfig, TrainConfig, TextConfig, Any]:
+    """The model, its training, its text and its tokenizer (None: bytes), as asked for."""
     tokenizer = None
     if given.tokenizer:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(given.tokenizer)
-    group = mx.distributed.init()
-    group = group if group.size() > 1 else None
-    changes = {} if tokenizer is None else {"vocab_size": len(tokenizer)}
-    architecture = preset(given.preset, given.variant, **changes)
+    architecture = preset(given.preset, given.variant, vocab_size=BYTE_VOCAB if tokenizer is None else len(tokenizer))
     config = TrainConfig(
         steps=given.steps,
         batch_size=given.batch_size,
@@ -95,13 +96,21 @@ def main() -> None:
         # Twice what a model that knows nothing loses.
         loss_limit=2 * math.log(architecture.vocab_size),
     )
-    text = TextConfig(source=given.source, length=given.length, prompt=given.prompt)
+    return architecture, config, TextConfig(source=given.source, length=given.length, prompt=given.prompt), tokenizer
+
+
+def main() -> None:
+    given = arguments()
+    group = mx.distributed.init()
+    group = group if group.size() > 1 else None
     leads = group is None or group.rank() == 0
     progress = Bar(given.steps, given.batch_size * given.length) if leads else None
     try:
+        architecture, config, text, tokenizer = configured(given)
         train_text(given.folder, architecture, config, text, tokenizer, progress, group)
-    except (TrainingDiverged, ValueError) as error:
-        raise SystemExit(f"train.py: {error}") from error
+    except (TrainingDiverged, ValueError, OSError) as error:
+        # All processes end here alike; one says why.
+        raise SystemExit(f"train.py: {error}" if leads else 1) from error
     if leads:
         print(f"\nscores in {given.folder / 'scores.json'}, the model in {given.folder / 'model'}")
 

@@ -339,6 +339,36 @@ def test_a_strip_shows_a_text(tmp_path):
         plots.token_strip([])
 
 
+def test_bits_of_a_text_before_and_after(tmp_path):
+    rows = [
+        {"model": state, "position": place, "token": token, "bits": 1.5 * place + (state == "after")}
+        for state in ("before", "after")
+        for place, token in enumerate("k·x")
+    ]
+    drawn = words(plots.bits_chart(rows), tmp_path)
+    assert {"k", "·", "x", "before", "after", "a guess", "Bits of the byte", "Byte to foretell"} <= set(drawn)
+    strip = words(plots.text_strip(rows[:3]), tmp_path)
+    assert {"k", "·", "x", "Token read"} <= set(strip) and any("how little it was expected" in word for word in strip)
+    for chart in (plots.bits_chart, plots.text_strip):
+        with pytest.raises(ValueError, match="rows must not be empty"):
+            chart([])
+
+
+def test_lengths_name_where_training_ended(tmp_path):
+    rows = [{"model": "MAC", "x": 2**power, "bits": 2.0, "trained_length": 256} for power in range(5, 13)]
+    titles = ("Position (bytes, up to)", "Bits per byte")
+    assert "trained up to 256 tokens" in words(
+        plots.length_chart(rows, "bits", titles, log=False, reference=True), tmp_path
+    )
+    assert "trained up to 256 tokens" not in words(plots.length_chart(rows, "bits", titles, log=False), tmp_path)
+
+
+def test_values_far_from_nought_fill_their_axis(tmp_path):
+    rows = [{"model": "MAC", "state": "trained", "value": 2.2, "low": 2.1, "high": 2.3, "seeds": 3}]
+    drawn = words(plots.value_chart(rows, "Bits per byte", (2.0, 2.4), [(2.25, "best baseline")]), tmp_path)
+    assert "best baseline" in drawn and not {"0", "0.0", "0.5", "1.0"} & set(drawn)
+
+
 def test_attention_is_drawn_part_by_part(tmp_path):
     rows = [
         {"row": 0, "token": "k1", "part": "persistent", "column": 0, "seen": "p1", "weight": 0.25},

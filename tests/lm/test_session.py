@@ -1,5 +1,7 @@
 """A session's memory is its own: kept, copied, undone, refused, and never seen by another."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,9 +10,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
+from tokenizers.processors import TemplateProcessing
 
 from titans_mlx import Titans
-from titans_mlx.lm import MemorySession
+from titans_mlx.lm import MemorySession, byte_tokenizer
+from titans_mlx.lm.session import FILE_PIECE, _file_pieces
 
 from .conftest import MODELS, TEXT, config_of, ids_of
 
@@ -141,6 +145,12 @@ def test_other_and_damaged_files_are_refused_and_nothing_is_lost(model_of: GetMo
         damaged.write_bytes(whole[:size])
         with pytest.raises(ValueError, match="is damaged"):
             session.load(damaged)
+    for place in range(0, header, 7):
+        changed = bytearray(whole)
+        changed[place] ^= 2
+        damaged.write_bytes(changed)
+        with pytest.raises(ValueError, match=r"is damaged|is not a session|another model's"):
+            session.load(damaged)
     damaged.write_bytes(whole.replace(b'"position":"22"', b'"position":"23"'))
     with pytest.raises(ValueError, match="is damaged"):
         session.load(damaged)
@@ -182,6 +192,11 @@ def test_only_promote_puts_a_session_into_a_model_and_into_a_new_one(model_of: G
             if not mx.array_equal(a, b)
         }
         assert changed and all(path.startswith("initial_weights_") for path in changed)
+        if name == "mac":
+            # No persistent tokens go into its memory: it is born with just what the session's held.
+            held = session.snapshot().states[0].memory.weights
+            born = promoted.layers[0].init_state(1).memory.weights
+            assert all(mx.array_equal(a, b) for a, b in zip(held, born, strict=True))
         state = session.snapshot().states[0]
         weights = getattr(state, "memory", state).weights
         born = next(path for path in tree_flatten(promoted.layers[0].parameters()) if "initial_weights_1" in path[0])
@@ -192,7 +207,7 @@ def test_only_promote_puts_a_session_into_a_model_and_into_a_new_one(model_of: G
         session.promote()
 
 
-def test_sessions_over_threads_and_batches_are_bit_for_bit_what_each_is_alone(model_of: GetModel) -> None:
+def test_sessions_over_threads_are_bit_for_bit_what_each_is_alone(model_of: GetModel) -> None:
     """32 sessions, each fed and asked in turns, on 4 threads of 8 that take turns among their own."""
     model = model_of("mac")
     texts = [[TEXT[start : start + 11 + start % 5] for start in range(first, first + 60, 20)] for first in range(32)]
@@ -222,6 +237,74 @@ def test_sessions_over_threads_and_batches_are_bit_for_bit_what_each_is_alone(mo
         assert answers == others and same(session, other)
 
 
+def test_a_seed_leaves_other_draws_as_they_were(model_of: GetModel) -> None:
+    def continued(between: bool) -> str:
+        mx.random.seed(4)
+        session = MemorySession(model_of("lmm"))
+        first = session.generate("the", 5, temperature=1.0)
+        if between:
+            MemorySession(model_of("lmm")).generate("the", 5, temperature=1.0, seed=1)
+        return first + session.generate("", 20, temperature=1.0)
+
+    assert continued(False) == continued(True)
+
+
+def test_nothing_is_put_around_a_text(model_of: GetModel) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<|end|> $A <|end|>", special_tokens=[("<|end|>", 256)]
+    )
+    assert tokenizer.encode("ab") == [256, 97, 98, 256]
+    session = MemorySession(model_of("lmm"), tokenizer)
+    assert session.feed("ab") == 2 and session.surprise("cd").ids == [99, 100]
+
+
+def test_a_file_of_one_line_is_read_in_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "line.txt"
+    path.write_text("ab" * FILE_PIECE + "\nend\n")
+    pieces = list(_file_pieces(path))
+    assert "".join(pieces) == path.read_text() and max(map(len, pieces)) <= 2 * FILE_PIECE
+
+
+def test_a_file_that_cannot_be_written_says_so(model_of: GetModel, tmp_path: Path) -> None:
+    session = MemorySession(model_of("lmm"))
+    session.feed(FACT)
+    with pytest.raises(OSError, match="cannot be saved"):
+        session.save(tmp_path / "none" / "kept.safetensors")
+    assert session.position == len(FACT)
+
+
+def test_a_snapshot_of_other_ids_is_refused(model_of: GetModel) -> None:
+    session, other = MemorySession(model_of("lmm")), MemorySession(Titans(config_of("lmm", vocab_size=300)))
+    other.feed("abc")
+    with pytest.raises(ValueError, match="snapshot must be of a model of 257 ids"):
+        session.restore(other.snapshot())
+
+
+@pytest.mark.slow
+def test_the_terminal_feeds_answers_keeps_and_undoes(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "session.py"
+    (tmp_path / "notes.txt").write_text(FACT)
+    lines = ["/surprise a", f"/feed {tmp_path}/notes.txt", "/save kept.safetensors", "the cat", "/where", "/undo"]
+    lines += ["/save no/such.safetensors", "/nothing", "/surprise fact", "", "/undo", "/reset", "/where"]
+    lines += ["/load kept.safetensors", "/where", "/quit", "never"]
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder_of("mac")), "--max-tokens", "5"],
+        input="\n".join(lines) + "\n",
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    said = done.stdout.split("> ")[1:]
+    assert done.returncode == 0, done.stderr
+    assert said[0].startswith("nothing to go by") and said[1].startswith("22 tokens read, 22 in all")
+    assert said[2].startswith("kept in") and said[4].startswith("34 tokens read") and said[5].startswith("22 tokens")
+    assert said[6].startswith("! ") and said[7].startswith("! command must be one of")
+    assert "bits per token" in said[8] and said[10].startswith("22 tokens") and said[12].startswith("0 tokens")
+    assert said[13].startswith("22 tokens") and said[14].startswith("22 tokens") and len(said) == 16
+
+
 def test_memory_does_not_grow_with_what_is_fed(model_of: GetModel, tmp_path: Path) -> None:
     session = MemorySession(model_of("mac"), piece=64)
     ids = np.lib.format.open_memmap(tmp_path / "ids.npy", mode="w+", dtype=np.uint16, shape=(6000,))
@@ -247,6 +330,8 @@ def test_memory_does_not_grow_with_what_is_fed(model_of: GetModel, tmp_path: Pat
         (lambda s: s.save("x.safetensors"), "must have read something"),
         (lambda s: s.promote(), "must have read something"),
         (lambda s: s.surprise(""), "at least one entry"),
+        (lambda s: s.surprise([1.9, 2.5]), "source must be a text, a Path or integers"),
+        (lambda s: s.surprise([300]), r"source must lie in \[0, 257\)"),
         (lambda s: s.generate("a", 0), "max_tokens must be an integer >= 1"),
         (lambda s: s.generate("a", temperature=-1), "temperature must be"),
         (lambda s: MemorySession(s.model, piece=0), "piece must be an integer >= 1"),

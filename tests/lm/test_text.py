@@ -4,17 +4,20 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from titans_mlx import Titans
 from titans_mlx.lm.corpus import Document, documents, part_of, split
 from titans_mlx.lm.scores import bits_per_byte, by_length, by_position, nats
 from titans_mlx.lm.tokenizer import Bytes, byte_tokenizer
-from titans_mlx.lm.tokens import prepare
+from titans_mlx.lm.tokens import gather, prepare
+from titans_mlx.lm.training import TextConfig, far_scores
 
 from .conftest import TEXT, config_of
 
@@ -40,6 +43,11 @@ def test_a_folder_a_file_and_lines_of_json(folder: Path, tmp_path: Path) -> None
     lines.write_text('{"text": "one"}\n{"txt": "two"}\n')
     with pytest.raises(ValueError, match="line 2 must be a JSON object with a key 'text'"):
         list(documents(str(lines)))
+    lines.write_text('{"text": null}\n')
+    with pytest.raises(ValueError, match="line 1 must have a text under 'text', got None"):
+        list(documents(str(lines)))
+    lines.write_text('{"text": "half \\ud83d a pair"}\n')
+    assert [document.text for document in documents(str(lines))] == ["half ? a pair"]
 
 
 def test_the_standard_library_is_there_and_is_split_by_module() -> None:
@@ -117,13 +125,56 @@ def test_windows_are_of_the_text_and_pure_in_the_step(folder: Path, tmp_path: Pa
         train.batches(1, 10**6, seed=0)
 
 
-def test_windows_of_documents_begin_with_them_and_stay_within(folder: Path, tmp_path: Path) -> None:
+def test_windows_of_documents_are_different_and_stay_within(folder: Path, tmp_path: Path) -> None:
     train = prepare(str(folder), tmp_path).train
-    tokens, targets = train.documents(5, 40, seed=0)
-    assert (tokens[:, 0] == ord("D")).all() and (targets[:, :-1] != 256).all()
-    assert len({tuple(row) for row in tokens}) == 5
-    with pytest.raises(ValueError, match="length must be below the longest document"):
+    ends = np.append(train.starts[1:], len(train.ids)) - 1
+    starts = train.windows_within(15)
+    assert len(set(starts)) == len(starts) and set(train.starts[ends - train.starts >= 15]) <= set(starts)
+    tokens, targets = train.documents(len(starts), 15, seed=0)
+    assert tokens.shape == targets.shape == (len(starts), 15)
+    # A window ends before the next document begins; its last target may be the end of its own.
+    assert (tokens != 256).all() and (targets[:, :-1] != 256).all()
+    with pytest.raises(ValueError, match="count must be at most the 0 windows of 1000 tokens"):
         train.documents(1, 1000, seed=0)
+
+
+def test_a_damaged_token_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    prepare(str(folder), tmp_path)
+    whole = (tmp_path / "train.bin").read_bytes()
+    (tmp_path / "train.bin").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"train\.bin is damaged: it has"):
+        prepare(str(folder), tmp_path).train  # noqa: B018
+    assert len(prepare(str(folder), tmp_path).test.ids)
+
+
+def test_tokens_in_memory_are_those_on_the_disk(folder: Path, tmp_path: Path) -> None:
+    corpus, gathered = prepare(str(folder), tmp_path), gather(str(folder))
+    for part in ("train", "validation", "test"):
+        stored = getattr(corpus, part)
+        assert np.array_equal(stored.ids, gathered[part].ids) and np.array_equal(stored.starts, gathered[part].starts)
+        assert (stored.bytes, stored.text_sha256) == (gathered[part].bytes, gathered[part].text_sha256)
+    (tmp_path / "short.txt").write_text("a")
+    with pytest.raises(ValueError, match="text for every part, got none for"):
+        gather(str(tmp_path / "short.txt"))
+
+
+def test_long_scores_are_of_as_many_windows_as_asked_for(folder: Path, tmp_path: Path) -> None:
+    tokens = prepare(str(folder), tmp_path).train
+    model = Titans(config_of("lmm"))
+    scores = far_scores(model, tokens, TextConfig(length=16, documents=8))
+    assert scores["documents"] == 8 and scores["length"] == 64 >= len(tokens.windows_within(64)) // 8
+    assert len(tokens.windows_within(128)) < 8 <= len(tokens.windows_within(64))
+    with pytest.raises(ValueError, match="count must be at most"):
+        far_scores(model, tokens, TextConfig(length=16, documents=8, far=128))
+
+
+def test_tokenizers_that_put_something_around_a_text(folder: Path, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    tokenizer._tokenizer.post_processor = TemplateProcessing(
+        single="<|end|> $A <|end|>", special_tokens=[("<|end|>", 256)]
+    )
+    ids = prepare(str(folder), tmp_path / "theirs", tokenizer).train.ids
+    assert np.array_equal(ids, prepare(str(folder), tmp_path / "ours").train.ids)
 
 
 def test_scores_are_the_models_own_and_do_not_depend_on_pieces() -> None:
@@ -174,4 +225,30 @@ def test_the_script_trains_samples_and_goes_on(folder: Path, tmp_path: Path) -> 
     assert len(samples) == 2 and all(sample.startswith("D") for sample in samples)
     assert (tmp_path / "run" / "model" / "model.safetensors").exists()
     again = subprocess.run([*command, "--steps", "9"], capture_output=True, text=True)
-    assert again.returncode and "train.steps = 8, got 9" in again.stderr
+    assert again.returncode and "train.steps = 8, got 9" in again.stderr and "Traceback" not in again.stderr
+    wrong = subprocess.run([*command, "--steps", "9", "--accumulate", "3"], capture_output=True, text=True)
+    assert "train.py: accumulate must divide batch_size=4, got 3" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_script_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "train.py"
+    options = ["--source", str(folder), "--batch-size", "4", "--length", "32", "--evaluate-every", "3", "--steps", "30"]
+    command = [sys.executable, str(script), str(tmp_path / "run"), *options, "--variant", "lmm", "--optimizer", "muon"]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoints = tmp_path / "run" / "run" / "checkpoints"
+    deadline = time.monotonic() + 120
+    while not list(checkpoints.glob("*[1-9].safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    killed.kill()
+    killed.wait()
+    reached = int(sorted(checkpoints.glob("*.safetensors"))[-1].stem.split("-")[1])
+    subprocess.run(command, capture_output=True, check=True)
+    command[2] = str(tmp_path / "whole")
+    subprocess.run(command, capture_output=True, check=True)
+
+    def records(name: str) -> list[dict]:
+        lines = (tmp_path / name / "run" / "metrics.jsonl").read_text().splitlines()
+        return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+    assert 0 < reached < 30 and records("run") == records("whole")

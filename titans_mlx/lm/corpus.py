@@ -72,7 +72,8 @@ def split(found: Iterable[Document]) -> Iterator[tuple[Part, Document]]:
         for document in first:
             for part, (begin, end) in SHARES.items():
                 begin, end = (round(share * len(document.text)) for share in (begin, end))
-                yield part, Document(document.name, document.text[begin:end])
+                if begin < end:
+                    yield part, Document(document.name, document.text[begin:end])
         return
     for group in (first, found):
         for document in group:
@@ -114,7 +115,10 @@ def _lines(path: Path) -> Iterator[Document]:
                 text = json.loads(line)["text"]
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 raise ValueError(f"{path} line {number} must be a JSON object with a key 'text'") from error
-            yield Document(f"{path.name}:{number}", str(text))
+            if not isinstance(text, str):
+                raise ValueError(f"{path} line {number} must have a text under 'text', got {text!r}")
+            # JSON can hold halves of characters that UTF-8 cannot.
+            yield Document(f"{path.name}:{number}", text.encode(errors="replace").decode())
 
 
 def _hugging_face(name: str) -> Iterator[Document]:

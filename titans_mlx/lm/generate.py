@@ -1,6 +1,7 @@
 """Text from a model: greedy, or sampled as mlx-lm samples."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from numbers import Integral, Real
 
@@ -8,6 +9,7 @@ import mlx.core as mx
 
 from titans_mlx._check import check_count
 from titans_mlx.model import Cache, Titans
+from titans_mlx.training.checkpoint import set_random_state
 
 COLDEST = 1e-6
 """Log-probabilities over anything much smaller leave float32."""
@@ -42,7 +44,7 @@ def generate(
         top_p: sample among the most probable ids that hold this share of the probability; 0 or 1: among all.
         min_p: leave out ids less probable than this times the most probable one; 0: none.
         top_k: sample among this many most probable ids; 0: among all.
-        seed: sets MLX's random state before the first draw; None: go on from where it is.
+        seed: of the draws, after which MLX's random state is as it was before; None: go on from where it is.
         cache: what was read before the prompt. On return it holds the prompt and all new ids but the last, so
             ``generate(model, new[:, -1:], ..., cache=cache)`` goes on. None: nothing was read.
         logits: (B, vocab_size) after what ``cache`` holds, in place of a prompt.
@@ -59,17 +61,30 @@ def generate(
     _check_seed(seed)
     model.check_start(prompt, cache, logits)
     sampler = _make_sampler(temperature, top_p, min_p, top_k, model.config.vocab_size)
-    if seed is not None:
-        mx.random.seed(seed)
     stops = [int(end) for end in stop]
     ends = mx.array(stops, dtype=mx.int32)
     steps = model.generate_step(prompt, cache, _holding(sampler, ends) if stops else sampler, logits)
     new = []
-    for ids, _ in islice(steps, max_tokens):
-        new.append(ids.astype(mx.int32))
-        if stops and _ended(ids, ends).all().item():
-            break
+    with _seeded(seed):
+        for ids, _ in islice(steps, max_tokens):
+            new.append(ids.astype(mx.int32))
+            if stops and _ended(ids, ends).all().item():
+                break
     return mx.stack(new, axis=1)
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
+    """Draws from a seed of their own; others go on afterwards as if there had been none."""
+    if seed is None:
+        yield
+        return
+    before = mx.array(mx.random.state[0])
+    mx.random.seed(seed)
+    try:
+        yield
+    finally:
+        set_random_state(before)
 
 
 def _make_sampler(temperature: float, top_p: float, min_p: float, top_k: int, vocab_size: int) -> Sampler:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from titans_mlx._check import check_type
@@ -21,7 +22,7 @@ def save_pretrained(model: Titans, folder: Path | str, tokenizer: Any = None) ->
     """Write ``config.json``, ``model.safetensors``, the tokenizer's files and the shim that mlx-lm loads a model by.
 
     ``mlx_lm.generate --model FOLDER --trust-remote-code`` and its sister commands then work where this package is
-    installed. Each file is written whole or not at all, the configuration last.
+    installed. The configuration is written last: a folder half written is no model's.
 
     Args:
         model: any :class:`~titans_mlx.model.Titans`, not quantised.
@@ -30,17 +31,26 @@ def save_pretrained(model: Titans, folder: Path | str, tokenizer: Any = None) ->
             (:func:`~titans_mlx.lm.tokenizer.byte_tokenizer`), for models of 257 ids or more.
 
     Raises:
-        ValueError: ``model`` is something else, or has fewer ids than the tokenizer.
+        ValueError: ``model`` is something else, is quantised, or has fewer ids than the tokenizer.
     """
     check_type("model", model, Titans)
     folder = Path(folder)
-    tokenizer = byte_tokenizer() if tokenizer is None else getattr(tokenizer, "_tokenizer", tokenizer)
+    from mlx_lm.tokenizer_utils import TokenizerWrapper
+
+    if any(isinstance(part, nn.QuantizedLinear | nn.QuantizedEmbedding) for part in model.modules()):
+        raise ValueError("model must not be quantised: quantise the folder with mlx_lm.convert -q instead")
+    if tokenizer is None:
+        tokenizer = byte_tokenizer()
+    elif isinstance(tokenizer, TokenizerWrapper):
+        tokenizer = tokenizer._tokenizer
     if len(tokenizer) > model.config.vocab_size:
         raise ValueError(
             f"tokenizer must have at most the model's vocab_size = {model.config.vocab_size} ids, got {len(tokenizer)}"
             + (f"; a model of bytes has {BYTE_VOCAB}" if len(tokenizer) == BYTE_VOCAB else "")
         )
     folder.mkdir(parents=True, exist_ok=True)
+    # Without it the folder is no model's: an older one's configuration must never stand beside new weights.
+    (folder / "config.json").unlink(missing_ok=True)
     tokenizer.save_pretrained(str(folder))
     with replacing(folder / "model.safetensors") as temporary:
         mx.save_safetensors(str(temporary), dict(tree_flatten(model.parameters())), {"format": "mlx"})

@@ -15,7 +15,7 @@ from mlx.utils import tree_flatten
 from titans_mlx._check import check_count, check_type
 from titans_mlx.lm import slots
 from titans_mlx.lm.generate import generate
-from titans_mlx.lm.tokenizer import Bytes
+from titans_mlx.lm.tokenizer import Bytes, encode
 from titans_mlx.memory import MemoryState, NeuralMemory
 from titans_mlx.memory.trace import Recorder, Work
 from titans_mlx.model import Titans
@@ -65,7 +65,7 @@ class MemorySession:
 
     Args:
         model: a trained :class:`~titans_mlx.model.Titans`; never changed.
-        tokenizer: with ``encode`` and ``decode``; None: bytes, for a model of 256 ids or more.
+        tokenizer: a Hugging Face tokenizer, or mlx-lm's wrapper of one; None: bytes, for a model of 256 ids or more.
         piece: tokens read at a time. Memory in use does not depend on how much is read.
 
     Raises:
@@ -195,6 +195,11 @@ class MemorySession:
         """
         check_type("snapshot", snapshot, Snapshot)
         self.model.check_cache(list(snapshot.states), 1)
+        if snapshot.logits is not None and snapshot.logits.shape != (1, self.model.config.vocab_size):
+            raise ValueError(
+                f"snapshot must be of a model of {self.model.config.vocab_size} ids, got logits of shape "
+                f"{snapshot.logits.shape}"
+            )
         self._now = snapshot
 
     def fork(self) -> "MemorySession":
@@ -211,6 +216,7 @@ class MemorySession:
         """Write the state to a safetensors file, whole or not at all, with the fingerprint of the model.
 
         Raises:
+            OSError: the file cannot be written.
             ValueError: ``path`` does not end in ``.safetensors``, or nothing was read.
         """
         path = Path(path)
@@ -222,7 +228,10 @@ class MemorySession:
         metadata = {"format": FORMAT, "position": str(self.position), "model": fingerprint(self.model)}
         metadata["digest"] = _digest(arrays, metadata)
         with replacing(path) as temporary:
-            mx.save_safetensors(str(temporary), arrays, metadata)
+            try:
+                mx.save_safetensors(str(temporary), arrays, metadata)
+            except RuntimeError as error:
+                raise OSError(f"session cannot be saved as {path}: {error}") from error
 
     def load(self, path: Path | str) -> None:
         """Go on from a file that :meth:`save` wrote.
@@ -249,7 +258,8 @@ class MemorySession:
     def promote(self) -> Titans:
         """A new model that is born with what this session's memories hold; the session's own model is left as it is.
 
-        Their weights become the initial weights ``W_0``; momentum and attention's cache are left behind.
+        Their weights become the initial weights ``W_0``; momentum and attention's cache are left behind. Where a block
+        has its memory absorb persistent tokens at birth (LMM, MAG, MAL), it does so here once more.
 
         Raises:
             ValueError: the model has no memory, or the session has read nothing.
@@ -281,7 +291,9 @@ class MemorySession:
         return mx.array(ids, dtype=mx.int32)[None]
 
     def _encode(self, source: str | Sequence[int]) -> list[int]:
-        return list(self.tokenizer.encode(source)) if isinstance(source, str) else [int(number) for number in source]
+        if isinstance(source, str):
+            return encode(self.tokenizer, source)
+        return _ids(source).tolist()
 
     def _pieces(self, source: Source) -> Iterator[Sequence[int] | np.ndarray]:
         """Token ids of the source, a file's piece by piece."""
@@ -292,9 +304,7 @@ class MemorySession:
             if ids := self._encode(source):
                 yield ids
         else:
-            ids = source if isinstance(source, np.ndarray) else np.array(source)
-            if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-                raise ValueError(f"source must be a text, a Path or integers (T,), got {ids.dtype} of {ids.shape}")
+            ids = _ids(source)
             if ids.size:
                 yield ids
 
@@ -336,6 +346,14 @@ def _digest(arrays: dict[str, mx.array], texts: dict[str, str]) -> str:
     return found.hexdigest()
 
 
+def _ids(source: Sequence[int] | np.ndarray | mx.array) -> np.ndarray:
+    """Token ids (T,), those of a memory-mapped file still there."""
+    ids = source if isinstance(source, np.ndarray) else np.array(source)
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"source must be a text, a Path or integers (T,), got {ids.dtype} of shape {ids.shape}")
+    return ids
+
+
 def _memory(layer: nn.Module) -> NeuralMemory | None:
     return next((part for part in layer.modules() if isinstance(part, NeuralMemory)), None)
 
@@ -343,4 +361,4 @@ def _memory(layer: nn.Module) -> NeuralMemory | None:
 def _file_pieces(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         while text := file.read(FILE_PIECE):
-            yield text + file.readline()
+            yield text + file.readline(FILE_PIECE)

@@ -34,6 +34,13 @@ class Bytes:
         return bytes(number for number in ids if number < END_ID).decode(errors="replace")
 
 
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text and of nothing else: many tokenizers put a beginning or an end around it."""
+    if isinstance(tokenizer, Bytes):
+        return tokenizer.encode(text)
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
 def byte_tokenizer() -> Any:
     """A Hugging Face tokenizer whose ids 0 ... 255 are the bytes of UTF-8 text, and 256 the end of a document.
 

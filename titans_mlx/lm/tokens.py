@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 
 from titans_mlx._check import check_count
 from titans_mlx.lm.corpus import documents, split
-from titans_mlx.lm.tokenizer import END_ID, Bytes
+from titans_mlx.lm.tokenizer import Bytes, encode
 from titans_mlx.tasks.text import Part
-from titans_mlx.training.files import TEMPORARY, replacing, write_json
+from titans_mlx.training.files import replacing, write_json
 
 META = "tokens.json"
 
@@ -61,25 +62,28 @@ class Tokens:
 
         return batch
 
-    def documents(self, count: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """(tokens, targets), each (count, length), windows that begin where a document does and stay within it.
-
-        Documents are drawn without replacement as long as there are enough.
-
-        Raises:
-            ValueError: no document has ``length + 1`` tokens.
-        """
-        check_count("count", count)
+    def windows_within(self, length: int) -> np.ndarray:
+        """Where windows of ``length`` tokens and a target begin that lie within a document: at its start, and one
+        after the other."""
         check_count("length", length)
         sizes = np.diff(np.append(self.starts, len(self.ids)))
-        fitting = self.starts[sizes > length]
-        if not len(fitting):
-            raise ValueError(f"length must be below the longest document, {sizes.max()} tokens, got {length}")
-        rng = np.random.default_rng(seed)
-        starts = rng.permutation(fitting)[:count]
+        counts = np.maximum(sizes - 1, 0) // length
+        inside = np.concatenate([np.arange(count) for count in counts])
+        return np.repeat(self.starts, counts) + inside * length
+
+    def documents(self, count: int, length: int, seed: int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """(tokens, targets), each (count, length), different windows that each lie within a document.
+
+        Raises:
+            ValueError: there are fewer such windows.
+        """
+        check_count("count", count)
+        starts = self.windows_within(length)
         if len(starts) < count:
-            starts = np.append(starts, rng.choice(fitting, count - len(starts)))
-        return _windows(self.ids, starts, length)
+            raise ValueError(
+                f"count must be at most the {len(starts)} windows of {length} tokens there are, got {count}"
+            )
+        return _windows(self.ids, np.random.default_rng(seed).permutation(starts)[:count], length)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,11 @@ class Corpus:
         return self._part("test")
 
     def _part(self, part: Part) -> Tokens:
-        ids = np.memmap(self.folder / f"{part}.bin", dtype=self.meta["dtype"], mode="r")
+        path, wanted = self.folder / f"{part}.bin", self.meta["parts"][part]["tokens"]
+        size = wanted * np.dtype(self.meta["dtype"]).itemsize
+        if path.stat().st_size != size:
+            raise ValueError(f"{path} is damaged: it has {path.stat().st_size} bytes, not {size}; remove its folder")
+        ids = np.memmap(path, dtype=self.meta["dtype"], mode="r")
         starts = np.load(self.folder / f"{part}.starts.npy")
         return Tokens(ids, starts, self.meta["parts"][part]["bytes"], self.meta["text_sha256"])
 
@@ -143,48 +151,70 @@ def prepare(source: str, folder: Path | str, tokenizer: Any = None) -> Corpus:
 
 
 def gather(source: str) -> dict[Part, Tokens]:
-    """The parts of a source by its bytes, in memory: for corpora of some megabytes."""
-    parts: dict[Part, list[bytes]] = {part: [] for part in get_args(Part)}
-    digest = hashlib.sha256()
-    for part, document in split(documents(source)):
-        parts[part].append(document.text.encode())
-        digest.update(parts[part][-1])
-    found = {}
-    for part, texts in parts.items():
-        ends = np.cumsum([len(text) + 1 for text in texts])
-        ids = np.full(ends[-1], END_ID, dtype=np.uint16)
-        starts = np.concatenate([[0], ends[:-1]])
-        for start, text in zip(starts, texts, strict=True):
-            ids[start : start + len(text)] = np.frombuffer(text, dtype=np.uint8)
-        found[part] = Tokens(ids, starts, sum(map(len, texts)), digest.hexdigest())
-    return found
+    """The parts of a source by its bytes, in memory: for corpora of some megabytes.
+
+    Raises:
+        ValueError: a part has no text.
+    """
+    ids: dict[Part, list[np.ndarray]] = {part: [] for part in get_args(Part)}
+    written = _Written(source)
+    for part, found in written.tokenised(Bytes(), np.uint16):
+        ids[part].append(found)
+    meta = written.meta()
+    return {
+        part: Tokens(
+            np.concatenate(found), np.array(written.starts[part]), meta["parts"][part]["bytes"], meta["text_sha256"]
+        )
+        for part, found in ids.items()
+    }
+
+
+class _Written:
+    """A source on its way into tokens, and what there is to say of it afterwards."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.parts: dict[str, dict[str, int]] = {part: {"tokens": 0, "bytes": 0} for part in get_args(Part)}
+        self.starts: dict[str, list[int]] = {part: [] for part in self.parts}
+        self.digest = hashlib.sha256()
+
+    def tokenised(self, tokenizer: Any, dtype: type) -> Iterator[tuple[Part, np.ndarray]]:
+        """The part and the ids of each document, its end included."""
+        end = tokenizer.eos_token_id
+        for part, document in split(documents(self.source)):
+            text = document.text.encode()
+            if isinstance(tokenizer, Bytes):
+                ids = np.frombuffer(text, dtype=np.uint8).astype(dtype)
+            else:
+                ids = np.array(encode(tokenizer, document.text), dtype=dtype)
+            ids = ids if end is None else np.append(ids, np.array(end, dtype=dtype))
+            self.digest.update(text)
+            self.starts[part].append(self.parts[part]["tokens"])
+            self.parts[part]["tokens"] += len(ids)
+            self.parts[part]["bytes"] += len(text)
+            yield part, ids
+
+    def meta(self) -> dict[str, Any]:
+        for part, counts in self.parts.items():
+            if not counts["tokens"]:
+                raise ValueError(f"source must hold text for every part, got none for {part} from {self.source!r}")
+        return {"text_sha256": self.digest.hexdigest(), "parts": self.parts}
 
 
 def _write(source: str, folder: Path, tokenizer: Any) -> dict[str, Any]:
     dtype = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-    end = tokenizer.eos_token_id
-    digest = hashlib.sha256()
-    parts: dict[str, dict[str, int]] = {part: {"tokens": 0, "bytes": 0} for part in get_args(Part)}
-    starts: dict[str, list[int]] = {part: [] for part in parts}
-    files = {part: (folder / f"{TEMPORARY}{part}.bin").open("wb") for part in parts}
-    try:
-        for part, document in split(documents(source)):
-            ids = list(tokenizer.encode(document.text)) + ([] if end is None else [end])
-            size = len(document.text.encode())
-            digest.update(document.text.encode())
-            starts[part].append(parts[part]["tokens"])
-            files[part].write(np.array(ids, dtype=dtype).tobytes())
-            parts[part] = {"tokens": parts[part]["tokens"] + len(ids), "bytes": parts[part]["bytes"] + size}
-    finally:
-        for file in files.values():
-            file.close()
-    for part, file in files.items():
-        if not parts[part]["tokens"]:
-            raise ValueError(f"source must hold text for every part, got none for {part} from {source!r}")
-        Path(file.name).replace(folder / f"{part}.bin")
-        with replacing(folder / f"{part}.starts.npy") as temporary, temporary.open("wb") as written:
-            np.save(written, np.array(starts[part], dtype=np.int64))
-    return {"dtype": np.dtype(dtype).name, "text_sha256": digest.hexdigest(), "parts": parts}
+    written = _Written(source)
+    with ExitStack() as stack:
+        paths = {part: stack.enter_context(replacing(folder / f"{part}.bin")) for part in written.parts}
+        with ExitStack() as opened:
+            files = {part: opened.enter_context(path.open("wb")) for part, path in paths.items()}
+            for part, ids in written.tokenised(tokenizer, dtype):
+                files[part].write(ids.tobytes())
+        meta = written.meta()
+    for part, starts in written.starts.items():
+        with replacing(folder / f"{part}.starts.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, np.array(starts, dtype=np.int64))
+    return {"dtype": np.dtype(dtype).name, **meta}
 
 
 def _name(tokenizer: Any) -> str:

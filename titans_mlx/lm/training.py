@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
 from titans_mlx._check import check_count
 from titans_mlx.config import TitansConfig
@@ -29,7 +28,8 @@ class TextConfig:
         source: as for :func:`~titans_mlx.lm.corpus.documents`.
         length: tokens of a training sequence.
         documents: windows of the validation part that each evaluation reads.
-        far: tokens of the windows of the last evaluation; 0: 32 times ``length``, or the longest that the part has.
+        far: tokens of the windows of the last evaluation; 0: 32 times ``length``, halved until the validation part has
+            ``documents`` different windows that lie within a document.
         prompt: what the samples continue.
         sample: tokens of a sample; 0: none.
     """
@@ -106,9 +106,14 @@ def train_text(
 
 
 def far_scores(model: Titans, tokens: Tokens, text: TextConfig) -> dict[str, Any]:
-    """Bits per byte on windows from the starts of long documents, by position and by length."""
-    longest = int(np.diff(np.append(tokens.starts, len(tokens.ids))).max()) - 1
-    length = min(text.far or 32 * text.length, longest)
+    """Bits per byte on long windows within documents, by position and by length.
+
+    Raises:
+        ValueError: there are not ``text.documents`` different windows of ``text.far`` tokens, or of one token.
+    """
+    length = text.far or 32 * text.length
+    while not text.far and length > 1 and len(tokens.windows_within(length)) < text.documents:
+        length //= 2
     losses = nats(model, *tokens.documents(text.documents, length, EVALUATION_SEED))
     per_token = tokens.bytes_per_token
     return {

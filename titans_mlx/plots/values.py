@@ -92,7 +92,8 @@ def value_chart(
         color=alt.Color("model:N", scale=scale(rows, 0), legend=None),
         tooltip=["model:N", "state:N", *[alt.Tooltip(f"{name}:Q", format=".2f") for name in ("value", "low", "high")]],
     )
-    place = alt.X("value:Q", title=title, scale=alt.Scale(domain=list(domain), nice=False))
+    within = alt.Scale(domain=list(domain), nice=False, zero=False)
+    place = alt.X("value:Q", title=title, scale=within)
     states = list(dict.fromkeys(row["state"] for row in rows))
     shape = alt.Shape(
         "state:N",
@@ -102,8 +103,10 @@ def value_chart(
     opacity = alt.when(alt.datum.state == states[0]).then(alt.value(1)).otherwise(alt.value(0.35))
     points = base.mark_point(filled=True, size=80).encode(x=place, shape=shape, opacity=opacity)
     whiskers = base.mark_rule(strokeWidth=1.5, clip=True).encode(x=place, x2="high:Q", opacity=opacity)
-    whiskers = whiskers.encode(x=alt.X("low:Q", scale=alt.Scale(domain=list(domain), nice=False), title=title))
-    upright = alt.Chart(alt.Data(values=[{"at": at, "says": says} for at, says in marks])).encode(x="at:Q")
+    whiskers = whiskers.encode(x=alt.X("low:Q", scale=within, title=title))
+    upright = alt.Chart(alt.Data(values=[{"at": at, "says": says} for at, says in marks])).encode(
+        x=alt.X("at:Q", scale=within)
+    )
     rule = upright.mark_rule(strokeDash=[5, 4], color=PALE)
     names = upright.mark_text(baseline="bottom", dy=-3, color=INK, fontSize=12).encode(y=alt.value(0), text="says:N")
     return alt.layer(rule, names, whiskers, points).properties(width=width, height=alt.Step(step), title=heading)

@@ -6,7 +6,7 @@ from typing import Any
 
 import altair as alt
 
-from titans_mlx.plots.style import INK, PALE, Row, colour, data, lines
+from titans_mlx.plots.style import INK, PALE, Row, data
 
 PANELS = (
     ("surprise", "Surprise: norm of the gradient of the loss"),
@@ -21,16 +21,19 @@ TEXT_PANELS = (
     ("surprise", "Surprise: norm of the gradient of the memory's loss"),
     ("written", "Written: surprise, bounded, times theta"),
 )
+STATES = ["#9a9a9a", "#D55E00"]
+"""Of a model without and with what it read."""
 Fields = Sequence[tuple[str, str]]
 SCALE_WIDTH = 80
 TOKEN_COLOURS = {"k": "#0072B2", "v": "#D55E00", "f": "#8a8a8a"}
 
 
-def memory_heatmap(rows: list[Row], *, step: int = 10, row_height: int = 18) -> alt.VConcatChart:
+def memory_heatmap(rows: list[Row], *, kinds: bool = True, step: int = 10, row_height: int = 18) -> alt.VConcatChart:
     """One sequence through a model's memories: surprise, gates and movement, each on a colour scale of its own.
 
     Args:
         rows: of ``trace_rows``: position, token, block, head, layer and the quantities, of which one may be missing.
+        kinds: tokens are named by what they are: key, value, filler; False: text.
         step: width of a token in pixels.
         row_height: height of a memory in pixels.
 
@@ -43,7 +46,7 @@ def memory_heatmap(rows: list[Row], *, step: int = 10, row_height: int = 18) -> 
     drawn = [{**row, "memory": _memory_name(row, many)} for row in rows]
     order = list(dict.fromkeys(row["memory"] for row in drawn))
     fields = [(name, title) for name, title in PANELS if name in rows[0]]
-    return _panels(drawn, order, fields, True, step, row_height)
+    return _panels(drawn, order, fields, kinds, step, row_height)
 
 
 def token_strip(rows: list[Row], *, step: int = 8, row_height: int = 22) -> alt.VConcatChart:
@@ -193,7 +196,7 @@ def text_strip(rows: list[Row], *, step: int = 9, row_height: int = 22) -> alt.V
 
 
 def bits_chart(rows: list[Row], *, step: int = 11, height: int = 180) -> alt.LayerChart:
-    """Bits of each byte of a text, a line per state of what was read before.
+    """Bits of each byte of a text, a line for each of two states of what was read before.
 
     Args:
         rows: model (the state), position, token, bits.
@@ -206,10 +209,12 @@ def bits_chart(rows: list[Row], *, step: int = 11, height: int = 180) -> alt.Lay
     if not rows:
         raise ValueError("rows must not be empty")
     tokens = dict(sorted((row["position"], row["token"]) for row in rows))
+    states = list(dict.fromkeys(row["model"] for row in rows))
+    legend = alt.Legend(title=None, orient="bottom", symbolStrokeWidth=0)
     base = alt.Chart(data(rows, ("model", "position", "token", "bits"))).encode(
         x=alt.X("position:O", axis=_token_axis(tokens, "Byte to foretell", False)),
         y=alt.Y("bits:Q", title="Bits of the byte"),
-        color=colour(rows),
+        color=alt.Color("model:N", scale=alt.Scale(domain=states, range=STATES[: len(states)]), legend=legend),
         tooltip=["model:N", "token:N", alt.Tooltip("bits:Q", format=".2f")],
     )
     none = alt.Chart(alt.Data(values=[{"bits": 8}])).encode(y="bits:Q")
@@ -219,4 +224,10 @@ def bits_chart(rows: list[Row], *, step: int = 11, height: int = 180) -> alt.Lay
             x=alt.value("width"), text=alt.value("a guess")
         ),
     ]
-    return alt.layer(*marks, *lines(base, rows, alt.value(1))).properties(width=alt.Step(step), height=height)
+    shape = alt.Shape(
+        "model:N",
+        scale=alt.Scale(domain=states, range=["circle", "diamond"][: len(states)]),
+        legend=legend,
+    )
+    points = base.mark_point(filled=True, size=55, opacity=1).encode(shape=shape)
+    return alt.layer(*marks, base.mark_line(strokeWidth=1.5), points).properties(width=alt.Step(step), height=height)

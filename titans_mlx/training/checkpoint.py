@@ -113,7 +113,7 @@ def check_complete(path: Path, what: str = "checkpoint") -> None:
     try:
         entries = json.loads(header)
         promised = max(entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"{what} {path} is damaged: it has no readable safetensors header") from error
     if size != 8 + header_size + promised:
         raise ValueError(

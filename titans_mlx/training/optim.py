@@ -55,10 +55,8 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> optim.MultiOptimize
     if config.optimizer == "muon":
         rate_of_muon = learning_rate(config, config.muon_learning_rate)
         optimizers.append(optim.Muon(rate_of_muon, momentum=0.95, weight_decay=config.weight_decay))
-        filters = [
-            lambda name, _: name in decayed and not fnmatchcase(name, PROJECTIONS),
-            lambda name, _: not fnmatchcase(name, PROJECTIONS),
-        ]
+        turned = {name for name in decayed if fnmatchcase(name, PROJECTIONS)}
+        filters = [lambda name, _: name in decayed - turned, lambda name, _: name not in turned]
     optimizer = optim.MultiOptimizer(optimizers, filters)
     optimizer.init(model.trainable_parameters())
     return optimizer

@@ -87,9 +87,10 @@ def _gradient(model: nn.Module, loss_fn: LossFunction, config: TrainConfig) -> C
 
     def of_rounded(*arguments: Any, **states: Any) -> Any:
         kept = model.trainable_parameters()
-        found = value_and_grad(*arguments, **states)
-        model.update(kept)
-        return found
+        try:
+            return value_and_grad(*arguments, **states)
+        finally:
+            model.update(kept)
 
     return of_rounded
 
