@@ -22,9 +22,10 @@ SMALL: dict[str, Any] = {
 
 TITANS = ("lmm", "mac", "mag", "mal")
 MEMORIES: dict[str, MemoryConfig] = {"online": recipes.titans_matrix(), "deep": recipes.titans()}
+OBJECTIVES: dict[str, MemoryConfig] = {"huber": recipes.yaad()}
 WITH_MEMORY = (*(f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES), "retnet")
 BASELINES = ("transformer", "sliding_window")
-EVERY = (*WITH_MEMORY, *BASELINES, "mal-online-conv", "transformer-conv")
+EVERY = (*WITH_MEMORY, *BASELINES, "lmm-huber", "mal-online-conv", "transformer-conv")
 """``variant[-memory][-conv]``: ``conv`` gives attention a short convolution; ``retnet`` is an LMM."""
 
 
@@ -35,7 +36,7 @@ def config(name: str, **changes: Any) -> TitansConfig:
     if variant == "retnet":
         chosen = {"variant": "lmm", "memory": recipes.retnet(changes.get("num_heads", SMALL["num_heads"]))}
     for option in options:
-        chosen |= {"attention_conv_size": 4} if option == "conv" else {"memory": MEMORIES[option]}
+        chosen |= {"attention_conv_size": 4} if option == "conv" else {"memory": {**MEMORIES, **OBJECTIVES}[option]}
     return TitansConfig(**{**SMALL, **chosen, **changes})
 
 

@@ -56,7 +56,12 @@ class MemoryConfig(_Config):
         activation: between the MLP's layers; ``gelu`` is the exact (erf) form.
         residual: ``f = x + ...``; ``"auto"``: on for depth >= 2.
         norm: LayerNorm on the MLP's output, its gain and bias slow; ``"auto"``: on for depth >= 2.
-        objective: ``l2`` (``||f(k) - v||^2``, summed, eq. 12) or ``dot`` (``-<f(k), v>``).
+        objective: ``l2`` (``||f(k) - v||^2``, summed, eq. 12), ``dot`` (``-<f(k), v>``), ``lp`` (``sum |f(k) - v|^p``,
+            Miras eq. 11) or ``huber`` (``l2`` up to a threshold of the error's norm, linear in it beyond, Miras eq.
+            15); the last two not online.
+        loss_power: p of ``lp``.
+        threshold: of ``huber``, ``learned`` per token and head, or ``fixed``.
+        threshold_init: at birth (learned) or for good (fixed).
         decay: ``learned`` alpha per token, head and layer (eq. 13), ``fixed`` per head, or ``none``.
         decay_init: alpha at birth (learned) or for good (fixed); one number, or one per head.
         momentum: ``learned`` eta per token, head and layer (eq. 10), or ``none`` (no momentum state at all).
@@ -89,7 +94,10 @@ class MemoryConfig(_Config):
     activation: Activation = "gelu"
     residual: bool | Literal["auto"] = "auto"
     norm: bool | Literal["auto"] = "auto"
-    objective: Literal["l2", "dot"] = "l2"
+    objective: Literal["l2", "dot", "lp", "huber"] = "l2"
+    loss_power: float = 3.0
+    threshold: Literal["learned", "fixed"] = "learned"
+    threshold_init: float = 1.0
     decay: Literal["learned", "fixed", "none"] = "learned"
     decay_init: float | tuple[float, ...] = 0.001
     momentum: Literal["learned", "none"] = "learned"
@@ -139,7 +147,10 @@ class MemoryConfig(_Config):
         set_count(self, "recompute", 0)
         set_count(self, "conv_size", 0)
         _choose("activation", self.activation, get_args(Activation))
-        _choose("objective", self.objective, ("l2", "dot"))
+        _choose("objective", self.objective, ("l2", "dot", "lp", "huber"))
+        _choose("threshold", self.threshold, ("learned", "fixed"))
+        for name, low in (("loss_power", 1), ("threshold_init", 0)):
+            _between(name, getattr(self, name), low, float("inf"))
         _choose("decay", self.decay, ("learned", "fixed", "none"))
         _choose("momentum", self.momentum, ("learned", "none"))
         _choose("step_size", self.step_size, ("learned", "fixed"))
@@ -162,6 +173,11 @@ class MemoryConfig(_Config):
                 raise ValueError(
                     f"update='online' needs depth=1 and norm=False (the exact parallel form is linear in the weights), "
                     f"got depth={self.depth}, norm={self.norm}; use update='anchored', chunk_size=1 for the same rule"
+                )
+            if self.objective in ("lp", "huber"):
+                raise ValueError(
+                    f"objective must be 'l2' or 'dot' with update='online' (its system is linear in the weights), "
+                    f"got {self.objective!r}; use update='anchored', chunk_size=1 for the same rule"
                 )
             if self.write_bound is not None:
                 raise ValueError(

@@ -33,7 +33,8 @@ class Case(NamedTuple):
     def gates(self) -> Gates:
         names = ("decay", "momentum", "step")
         shape = (*self.q.shape[:2], self.config.gate_layers, self.q.shape[2])
-        return make_gates(self.config, *[self.logits.get(name) for name in names], shape)
+        threshold = self.logits.get("threshold")
+        return make_gates(self.config, *[self.logits.get(name) for name in names], shape, threshold)
 
     def tokens(self, start: int, stop: int) -> "Case":
         """The same case with tokens ``start`` to ``stop`` only."""
@@ -79,6 +80,8 @@ def make_case(
     for name, mean in zip(("decay", "momentum", "step"), centre, strict=True):
         if getattr(config, "step_size" if name == "step" else name) == "learned":
             logits[name] = mean + normal(*shape, scale=spread)
+    if config.objective == "huber":
+        logits["threshold"] = 1.0 + normal(batch, heads, 1, tokens)
     if config.decay == "fixed":
         per_head = mx.array(birth_logits(config, heads)).astype(dtype)
         logits["decay"] = mx.broadcast_to(per_head[None, :, None, None], shape)

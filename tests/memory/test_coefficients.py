@@ -77,7 +77,7 @@ def test_a_masked_slot_has_closed_gates():
     a = mx.random.normal((2, 1, 2, 3))
     real = mx.array([[True, False, True], [False, True, True]])
     gates = mask_gates(make_gates(config, a, a, a, a.shape), real[:, None, None])
-    for values in gates:
+    for values in gates[:3]:
         assert mx.array_equal(values != 0, mx.broadcast_to(real[:, None, None], values.shape))
 
 

@@ -46,6 +46,11 @@ VARIATIONS = {
     "both": {"residual": True, "norm": True},
     "dot product": {"objective": "dot"},
     "dot product, no momentum": {"objective": "dot", "momentum": "none", "write_bound": None},
+    "l3": {"objective": "lp"},
+    "l1.5, unbounded": {"objective": "lp", "loss_power": 1.5, "write_bound": None},
+    "huber": {"objective": "huber"},
+    "huber, no momentum, unbounded": {"objective": "huber", "momentum": "none", "write_bound": None},
+    "huber, shared gates": {"objective": "huber", "shared_gates": True},
 }
 ONLINE = {
     **EITHER,

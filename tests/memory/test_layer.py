@@ -202,7 +202,7 @@ def test_the_memory_works_in_float32_under_a_bfloat16_model(name):
     memory = make(name)
     memory.set_dtype(mx.bfloat16)
     inputs, _ = memory.project(sequence().astype(mx.bfloat16), memory.init_state(2).tails)
-    assert {array.dtype for array in (*inputs[:3], *inputs.gates)} == {mx.float32}
+    assert {array.dtype for array in (*inputs[:3], *inputs.gates[:3])} == {mx.float32}
     norms = mx.linalg.norm(inputs.k, axis=-1)
     assert mx.abs(norms - 1).max().item() <= 1e-4
 
@@ -260,9 +260,20 @@ def test_gates_at_birth_are_as_configured(fields, alpha, eta, theta):
 
 def test_gates_are_per_token_head_and_memory_layer():
     gates = NeuralMemory(DIM, HEADS, depth=3).gates(sequence(tokens=4))
-    for gate in gates:
+    for gate in gates[:3]:
         assert gate.shape == (2, HEADS, 3, 4)
         assert len(set(np.array(gate).ravel().tolist())) == gate.size
+
+
+def test_a_learned_threshold_begins_where_it_is_asked_to_and_follows_the_token():
+    for config in ({}, {"depth": 3, "shared_gates": True}):
+        memory = NeuralMemory(DIM, HEADS, objective="huber", threshold_init=0.7, **config)
+        np.testing.assert_allclose(np.array(memory.gates(mx.zeros((1, 2, DIM))).threshold), 0.7, rtol=1e-5)
+        found = memory.gates(sequence(tokens=4)).threshold
+        assert len(set(np.array(found).ravel().tolist())) == found.size and (found > 0).all()
+    fixed = NeuralMemory(DIM, HEADS, objective="huber", threshold="fixed", threshold_init=0.7)
+    assert "threshold_gate" not in fixed and mx.allclose(fixed.gates(sequence(tokens=4)).threshold, mx.array(0.7))
+    assert NeuralMemory(DIM, HEADS).gates(sequence(tokens=4)).threshold is None
 
 
 def test_the_step_gate_may_be_sharper_than_the_others():

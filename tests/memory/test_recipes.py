@@ -18,7 +18,7 @@ def recurrence(case, step):
     """``W_t = step(W_{t-1}, k_t, v_t, gates)``, read after the write, per row and head; ``g = 1 - alpha``."""
     reads = np.empty(case.q.shape)
     weights = np.array(case.state.weights[0])
-    keep, carry, theta = (None if g is None else np.array(g)[:, :, 0] for g in case.gates)
+    keep, carry, theta = (None if g is None else np.array(g)[:, :, 0] for g in case.gates[:3])
     gates = {
         "g": None if keep is None else np.exp(keep),
         "eta": None if carry is None else np.exp(carry),
@@ -110,6 +110,42 @@ def test_ttt_is_mini_batch_descent_on_a_normalised_linear_model():
     reads, state = by_fast_form(case)
     np.testing.assert_allclose(np.array(reads)[0, 0], expected, rtol=0, atol=1e-10)
     np.testing.assert_allclose(np.array(state.weights[0])[0, 0], weights, rtol=0, atol=1e-10)
+
+
+def test_yaad_is_equation_15_of_miras():
+    """Token by token (chunk 1): within the threshold a step on the squared error, beyond it one of the error's sign."""
+    plain = {"depth": 1, "norm": False, "residual": False, "chunk_size": 1, "write_bound": None}
+    case = make_case(config=recipes.yaad(**plain), batch=1, heads=1, width=WIDTH)
+    q, k, v = (np.array(x)[0, 0] for x in (case.q, case.k, case.v))
+    theta, delta = (np.array(gate)[0, 0, 0] for gate in (case.gates.step, case.gates.threshold))
+    keep = np.exp(np.array(case.gates.log_keep)[0, 0, 0])
+    weights, sides = np.array(case.state.weights[0])[0, 0], set()
+    expected = np.empty_like(q)
+    for t in range(len(q)):
+        e = weights @ k[t] - v[t]
+        size = np.linalg.norm(e)
+        sides.add(bool(size <= delta[t]))
+        slope = 2 * e if size <= delta[t] else 2 * delta[t] * e / size
+        weights = keep[t] * weights - theta[t] * np.outer(slope, k[t])
+        expected[t] = weights @ q[t]
+    reads, _ = by_fast_form(case)
+    assert sides == {True, False}
+    np.testing.assert_allclose(np.array(reads)[0, 0], expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("power", [1.5, 2.0, 3.0])
+def test_the_lp_objective_is_equation_11_of_miras(power):
+    config = MemoryConfig(objective="lp", loss_power=power, depth=1, chunk_size=1, write_bound=None, momentum="none")
+    case = make_case(config=config, batch=1, heads=1, width=WIDTH)
+    k, v = (np.array(x)[0, 0] for x in (case.k, case.v))
+    theta, keep = np.array(case.gates.step)[0, 0, 0], np.exp(np.array(case.gates.log_keep)[0, 0, 0])
+    weights = np.array(case.state.weights[0])[0, 0]
+    for t in range(len(k)):
+        e = weights @ k[t] - v[t]
+        weights = keep[t] * weights - theta[t] * np.outer(power * np.sign(e) * np.abs(e) ** (power - 1), k[t])
+    _, state = by_fast_form(case)
+    # The absolute value is smoothed by 1e-6 under a root.
+    np.testing.assert_allclose(np.array(state.weights[0])[0, 0], weights, rtol=0, atol=5e-3 if power < 2 else 1e-5)
 
 
 def layer_norm(z):

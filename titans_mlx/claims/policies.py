@@ -9,7 +9,6 @@ from titans_mlx._check import check_count
 from titans_mlx.claims.interventions import changed, memories
 from titans_mlx.memory import MemoryState, NeuralMemory
 from titans_mlx.memory.layer import Inputs
-from titans_mlx.memory.learner import Gates
 from titans_mlx.memory.trace import trace
 from titans_mlx.model import Titans
 
@@ -60,7 +59,7 @@ def read_sparingly(model: Titans, tokens: np.ndarray, policy: Policy) -> tuple[m
         surprise = _surprise(reader, token, list(cache))
         may = policy(position, surprise)
         open_rows = mx.array(may.reshape(-1, 1, 1, 1))
-        memory.change_gates = lambda gates, rows=open_rows: Gates(*gates[:2], mx.where(rows, gates.step, 0))
+        memory.change_gates = lambda gates, rows=open_rows: gates._replace(step=mx.where(rows, gates.step, 0))
         hidden.append(reader.hidden(token, cache))
         mx.eval(hidden[-1], cache)
         wrote.append(may)

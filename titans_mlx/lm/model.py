@@ -14,7 +14,7 @@ from titans_mlx.memory import Observer
 from titans_mlx.model import Cache, Titans
 
 MODEL_TYPE = "titans"
-GATES = ("decay_gate", "momentum_gate", "step_gate")
+GATES = ("decay_gate", "momentum_gate", "step_gate", "threshold_gate")
 """A memory's gates: their logits move its weights at every token, so they keep full precision."""
 
 

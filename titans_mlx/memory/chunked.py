@@ -148,7 +148,8 @@ def plain_step(
     """
     co *= config.depth // len(co)
     output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm, slopes=True)
-    deltas = structure.backward(config, fast.anchor, trace, objective.error(config, output, v), norm)
+    error = objective.error(config, output, v, co[0].threshold)
+    deltas = structure.backward(config, fast.anchor, trace, error, norm)
     writes = [
         Write(bounded_step(config, layer.step, delta, inputs), delta, inputs)
         for layer, delta, inputs in zip(co, deltas, trace.inputs, strict=True)

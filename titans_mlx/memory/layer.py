@@ -98,6 +98,8 @@ class NeuralMemory(nn.Module):
             self.momentum_gate = _gate(self.dim, [_logit(config.momentum_init)] * count)
         if config.step_size == "learned":
             self.step_gate = _gate(self.dim, [_logit(config.step_init / config.max_step)] * count)
+        if config.objective == "huber" and config.threshold == "learned":
+            self.threshold_gate = _gate(self.dim, [_inverse_softplus(config.threshold_init)] * self.num_heads)
 
     def _make_weights(self) -> None:
         config, heads, width = self.config, self.num_heads, self.dim // self.num_heads
@@ -319,8 +321,15 @@ class NeuralMemory(nn.Module):
         if config.decay == "fixed":
             per_head = mx.array(birth_logits(config, self.num_heads))
             logits["decay"] = mx.broadcast_to(per_head[None, :, None, None], shape)
-        gates = make_gates(config, *[logits.get(name) for name in ("decay", "momentum", "step")], shape)
+        threshold = self._threshold(x) if config.objective == "huber" else None
+        gates = make_gates(config, *[logits.get(name) for name in ("decay", "momentum", "step")], shape, threshold)
         return gates if self.change_gates is None else self.change_gates(gates)
+
+    def _threshold(self, x: mx.array) -> mx.array:
+        """The logit of the objective's threshold, (B, H, 1, T): the error is one for all memory layers."""
+        if "threshold_gate" in self:
+            return self.threshold_gate(x).astype(mx.float32).swapaxes(1, 2)[:, :, None]
+        return mx.full((x.shape[0], self.num_heads, 1, x.shape[1]), _inverse_softplus(self.config.threshold_init))
 
     @property
     def norm(self) -> Norm | None:
@@ -367,3 +376,8 @@ def _gate(dim: int, bias: list[float]) -> nn.Linear:
 
 def _logit(p: float) -> float:
     return -math.log(1 / p - 1)
+
+
+def _inverse_softplus(y: float) -> float:
+    # As written it is exact for large values too.
+    return y + math.log(-math.expm1(-y))

@@ -29,11 +29,13 @@ class Gates(NamedTuple):
         log_keep: ``log(1 - alpha)``, or None without decay.
         log_momentum: ``log(eta)``, or None without momentum.
         step: ``theta``.
+        threshold: of the ``huber`` objective, L is always 1; or None.
     """
 
     log_keep: mx.array | None
     log_momentum: mx.array | None
     step: mx.array
+    threshold: mx.array | None = None
 
     def pieces(self, cuts: list[int]) -> "list[Gates]":
         """The gates cut along the tokens, before each index in ``cuts``."""
@@ -59,6 +61,7 @@ class Coefficients(NamedTuple):
         last_momentum: ``c_b`` (..., 1, 1), or None.
         momentum_writes: ``E[b]`` (..., b, 1), or None.
         momentum_keep: ``e_b`` (..., 1, 1), or None.
+        threshold: of the objective (..., b, 1), or None.
     """
 
     step: mx.array
@@ -70,6 +73,7 @@ class Coefficients(NamedTuple):
     last_momentum: mx.array | None
     momentum_writes: mx.array | None
     momentum_keep: mx.array | None
+    threshold: mx.array | None = None
 
     def chunks(self) -> "list[tuple[Coefficients, ...]]":
         """Of coefficients (B, H, L, count, ...): for each chunk, those of its L memory layers."""
@@ -120,10 +124,12 @@ def make_gates(
     momentum: mx.array | None,
     step: mx.array | None,
     shape: tuple[int, int, int, int],
+    threshold: mx.array | None = None,
 ) -> Gates:
     """Gates from logits of ``shape`` (B, H, L, T); None where the configuration has no such gate.
 
-    ``alpha = sigmoid``, ``eta = sigmoid``, ``theta = max_step * sigmoid``, optionally times ``1 - eta``.
+    ``alpha = sigmoid``, ``eta = sigmoid``, ``theta = max_step * sigmoid``, optionally times ``1 - eta``; the threshold
+    of ``huber`` is a softplus.
     """
     theta = mx.full(shape, config.max_step) if step is None else config.max_step * mx.sigmoid(step)
     if config.normalized_step:
@@ -132,13 +138,14 @@ def make_gates(
         log_keep=None if decay is None else log_keep(decay),
         log_momentum=None if momentum is None else log_keep(-momentum),
         step=theta,
+        threshold=None if threshold is None else mx.logaddexp(threshold, 0),
     )
 
 
 def mask_gates(gates: Gates, real: mx.array) -> Gates:
     """Gates with ``theta = 0, alpha = 0, eta = 1`` where ``real`` (B, 1, 1, T) is false."""
-    log_keep, log_momentum, step = (None if gate is None else mx.where(real, gate, 0) for gate in gates)
-    return Gates(log_keep, log_momentum, step)
+    masked = [None if gate is None else mx.where(real, gate, 0) for gate in gates[:3]]
+    return Gates(*masked, gates.threshold)
 
 
 def coefficients(gates: Gates, real: mx.array | None = None) -> Coefficients:
@@ -167,6 +174,7 @@ def coefficients(gates: Gates, real: mx.array | None = None) -> Coefficients:
         last_momentum=None if momentum is None else momentum[..., -1:, :],
         momentum_writes=momentum_writes,
         momentum_keep=momentum_keep,
+        threshold=None if gates.threshold is None else mx.broadcast_to(gates.threshold, gates.step.shape)[..., None],
     )
 
 

@@ -37,6 +37,20 @@ def ttt(**changes: Any) -> MemoryConfig:
     return MemoryConfig(**{**choices, **changes})
 
 
+def ttt_mlp(**changes: Any) -> MemoryConfig:
+    """TTT-MLP (Sun et al. 2024): as TTT-Linear, the memory an MLP of two layers and width x 4."""
+    return ttt(**{"depth": 2, **changes})
+
+
+def yaad(**changes: Any) -> MemoryConfig:
+    """Yaad (Behrouz et al. 2025): an MLP, Huber loss with a learned threshold, decay, no momentum.
+
+    The loss is their eq. 15, of the error's norm. Their eq. 16 jumps at the threshold, so that rounding decides on
+    which side an error falls, and a sequence cut elsewhere would give something else.
+    """
+    return MemoryConfig(**{"objective": "huber", "momentum": "none", **changes})
+
+
 def deltanet(**changes: Any) -> MemoryConfig:
     """DeltaNet (Yang et al. 2024): ``W_t = W_{t-1} - theta' (W_{t-1} k - v) k^T``, ``0 < theta' < 1``."""
     return titans_matrix(**{"decay": "none", "momentum": "none", **changes})

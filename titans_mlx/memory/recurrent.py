@@ -14,13 +14,18 @@ from titans_mlx.memory.structure import Norm
 
 
 def surprise(
-    config: MemoryConfig, weights: tuple[mx.array, ...], norm: Norm | None, key: mx.array, value: mx.array
+    config: MemoryConfig,
+    weights: tuple[mx.array, ...],
+    norm: Norm | None,
+    key: mx.array,
+    value: mx.array,
+    threshold: mx.array | None = None,
 ) -> list[mx.array]:
     """``u^l = d loss / d W^l`` of one token (eq. 12), each (B, H, d_out, d_in); key and value (B, H, 1, d)."""
 
     def loss(candidate: list[mx.array]) -> mx.array:
         output, _ = structure.forward(config, structure.with_weights(candidate), key, norm)
-        return objective.loss(config, output, value).sum()
+        return objective.loss(config, output, value, threshold).sum()
 
     return mx.grad(loss)(list(weights))
 
@@ -60,7 +65,8 @@ def recurrent(
             anchor = tuple(mx.where(due, w, a) for w, a in zip(weights, anchor, strict=True))
         new_weights, new_momentum = [], []
         at = _error_weights(config, weights, anchor, gates, t)
-        gradients = surprise(config, at, norm, k[:, :, now], v[:, :, now])
+        threshold = None if gates.threshold is None else gates.threshold[:, :, 0, t, None, None]
+        gradients = surprise(config, at, norm, k[:, :, now], v[:, :, now], threshold)
         for layer, gradient in enumerate(gradients):
             keep, carry, step = _gate(gates, layer, t)
             step = step * _bound(config, gradient)
@@ -83,7 +89,8 @@ def _rows(present: mx.array) -> mx.array:
 
 def _gate(gates: Gates, layer: int, t: int) -> list[mx.array | float]:
     """``1 - alpha``, ``eta`` and ``theta`` of one layer and token, each (B, H, 1, 1)."""
-    keep, carry, step = (None if gate is None else gate[:, :, layer % gate.shape[2], t, None, None] for gate in gates)
+    shared = gates[:3]
+    keep, carry, step = (None if gate is None else gate[:, :, layer % gate.shape[2], t, None, None] for gate in shared)
     return [1.0 if keep is None else mx.exp(keep), 0.0 if carry is None else mx.exp(carry), step]
 
 

@@ -86,7 +86,8 @@ def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs, ranks: bool 
     surprises, movements, used = [], [], []
     for q, k, v, gates in _tokens(inputs):
         _, after = recurrent(config, state, q, k, v, gates, norm)
-        gradients = surprise(config, _gradient_point(config, state, after, gates), norm, k, v)
+        threshold = None if gates.threshold is None else gates.threshold[:, :, 0, :, None]
+        gradients = surprise(config, _gradient_point(config, state, after, gates), norm, k, v, threshold)
         surprises.append(_norms(gradients))
         changes = [w - w0 for w, w0 in zip(after.weights, first, strict=True)]
         movements.append(_norms(changes))
