@@ -74,6 +74,8 @@ class MemoryConfig(_Config):
             layer has its own.
         max_step: upper end of theta; at most 1/2 keeps the online l2 rule from overshooting (factor 2 in the loss).
         normalized_step: theta times (1 - eta), so that a write's total step does not grow with momentum.
+        implicit_step: the error is taken at the weights after the write (Longhorn), which is theta over
+            ``1 + 2 theta ||k||^2``: it overshoots at no theta. A matrix, ``l2``, no momentum, decay none or first.
         update: ``anchored`` takes gradients at the weights of the last chunk boundary (eq. 16), ``online`` at the
             weights just before each token (eq. 8-14 exactly; depth 1 without norm).
         chunk_size: tokens that share a gradient anchor. For ``online`` it changes speed, never the result.
@@ -108,6 +110,7 @@ class MemoryConfig(_Config):
     shared_gates: bool = False
     max_step: float = 0.5
     normalized_step: bool = False
+    implicit_step: bool = False
     update: Literal["anchored", "online"] = "anchored"
     chunk_size: int = 16
     recompute: int = 0
@@ -130,7 +133,7 @@ class MemoryConfig(_Config):
         for name in ("residual", "norm"):
             if getattr(self, name) == "auto":
                 set_field(self, name, self.depth >= 2)
-        for name in ("residual", "norm", "shared_gates", "normalized_step", "decay_first", "qk_norm"):
+        for name in ("residual", "norm", "shared_gates", "normalized_step", "implicit_step", "decay_first", "qk_norm"):
             _switch(name, getattr(self, name))
         if self.write_bound == "auto":
             set_field(self, "write_bound", 1.0 if self.update == "anchored" else None)
@@ -188,6 +191,12 @@ class MemoryConfig(_Config):
             raise ValueError("decay_first must be False with update='anchored': the error is taken at the anchor")
         if self.conv_birth == "shift" and self.conv_size == 1:
             raise ValueError("conv_size must be 0 or >= 2 with conv_birth='shift', got 1")
+        plain = self.depth == 1 and not self.norm and self.objective == "l2" and self.momentum == "none"
+        if self.implicit_step and not (plain and (self.decay == "none" or self.decay_first)):
+            raise ValueError(
+                "implicit_step must be False where it has no closed form: but for depth=1, norm=False, objective='l2', "
+                "momentum='none', and decay='none' or decay_first=True; got True"
+            )
         if self.normalized_step and self.momentum == "none":
             raise ValueError("normalized_step must be False with momentum='none': there is no eta to scale by")
 

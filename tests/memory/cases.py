@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten, tree_map
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory import MemoryState
 from titans_mlx.memory.chunked import chunked, chunked_slots
-from titans_mlx.memory.learner import Gates, make_gates, mask_gates
+from titans_mlx.memory.learner import Gates, implicit_step, make_gates, mask_gates
 from titans_mlx.memory.online import online
 from titans_mlx.memory.recurrent import recurrent
 from titans_mlx.memory.retention import birth_logits
@@ -34,7 +34,8 @@ class Case(NamedTuple):
         names = ("decay", "momentum", "step")
         shape = (*self.q.shape[:2], self.config.gate_layers, self.q.shape[2])
         threshold = self.logits.get("threshold")
-        return make_gates(self.config, *[self.logits.get(name) for name in names], shape, threshold)
+        gates = make_gates(self.config, *[self.logits.get(name) for name in names], shape, threshold)
+        return gates._replace(step=implicit_step(gates.step, self.k)) if self.config.implicit_step else gates
 
     def tokens(self, start: int, stop: int) -> "Case":
         """The same case with tokens ``start`` to ``stop`` only."""

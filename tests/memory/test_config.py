@@ -30,6 +30,7 @@ WRONG = {
         "max_step": [0, -0.5, float("inf"), float("nan"), True, None],
         "shared_gates": ["yes", 1, None],
         "normalized_step": ["yes", 1, None],
+        "implicit_step": ["yes", 1, None, True],
         "update": ["offline", None],
         "chunk_size": [0, -16, 1.5, True, None],
         "recompute": [-1, 2.5, True, None],

@@ -51,6 +51,10 @@ def gated_deltanet(w, k, v, g, theta, **_):
     return g * w @ (np.eye(len(k)) - beta * np.outer(k, k)) + beta * np.outer(v, k)
 
 
+def mamba2(w, k, v, g, theta, **_):
+    return g * w + theta * np.outer(v, k)
+
+
 def surprise_without_momentum(w, k, v, g, theta, **_):
     return g * w - theta * 2 * np.outer(w @ k - v, k)
 
@@ -58,6 +62,7 @@ def surprise_without_momentum(w, k, v, g, theta, **_):
 PUBLISHED = {
     "linear_attention": (recipes.linear_attention(), linear_attention),
     "retnet": (recipes.retnet(HEADS), retnet),
+    "mamba2": (recipes.mamba2(), mamba2),
     "deltanet": (recipes.deltanet(), deltanet),
     "gated_deltanet": (recipes.gated_deltanet(), gated_deltanet),
     "titans_matrix, eq. 8 and 13": (recipes.titans_matrix(momentum="none"), surprise_without_momentum),
@@ -77,6 +82,30 @@ def test_recipe_equals_its_recurrence(name):
     expected, weights = recurrence(case, step)
     np.testing.assert_allclose(np.array(reads), expected, rtol=0, atol=1e-10)
     np.testing.assert_allclose(np.array(state.weights[0]), weights, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("max_step", [0.5, 50.0])
+def test_longhorn_is_where_its_objective_is_least(max_step):
+    """``||W - W_{t-1}||^2 + 2 theta ||W k - v||^2``: there ``W (I + 2 theta k k^T) = W_{t-1} + 2 theta v k^T``."""
+    config = recipes.longhorn(max_step=max_step, step_init=0.1)
+    case = make_case(config=config, batch=1, heads=1, width=WIDTH, tokens=TOKENS)
+    theta = max_step / (1 + np.exp(-np.array(case.logits["step"])))[0, 0, 0]
+    k, v, weights = np.array(case.k)[0, 0], np.array(case.v)[0, 0], np.array(case.state.weights[0])[0, 0]
+    for t in range(TOKENS):
+        left = np.eye(WIDTH) + 2 * theta[t] * np.outer(k[t], k[t])
+        weights = np.linalg.solve(left.T, (weights + 2 * theta[t] * np.outer(v[t], k[t])).T).T
+    _, state = by_fast_form(case)
+    np.testing.assert_allclose(np.array(state.weights[0])[0, 0], weights, rtol=0, atol=1e-10)
+
+
+def test_the_layer_takes_the_implicit_step():
+    memory = NeuralMemory(8, 2, recipes.longhorn())
+    x = mx.random.normal((1, 5, 8))
+    inputs, _ = memory.project(x, memory.init_state(1).tails)
+    theta = memory.gates(x).step
+    expected = theta / (1 + 2 * theta * (inputs.k * inputs.k).sum(-1)[:, :, None])
+    np.testing.assert_allclose(np.array(inputs.gates.step), np.array(expected), rtol=1e-6)
+    assert (np.array(inputs.gates.step) < np.array(theta)).all()
 
 
 def test_titans_matrix_is_equations_12_to_15():
@@ -182,6 +211,10 @@ def test_titans_is_the_default():
         recipes.gated_deltanet(),
         recipes.linear_attention(),
         recipes.retnet(2),
+        recipes.longhorn(),
+        recipes.mamba2(),
+        recipes.yaad(),
+        recipes.ttt_mlp(),
     ],
 )
 def test_every_recipe_is_a_layer(config):

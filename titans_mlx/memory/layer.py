@@ -16,7 +16,7 @@ from titans_mlx.config import MemoryConfig
 from titans_mlx.convolution import ShortConv, convolve, qkv_convolutions
 from titans_mlx.memory import structure
 from titans_mlx.memory.chunked import chunked, chunked_slots
-from titans_mlx.memory.learner import Gates, make_gates, mask_gates
+from titans_mlx.memory.learner import Gates, implicit_step, make_gates, mask_gates
 from titans_mlx.memory.online import online
 from titans_mlx.memory.readout import ReadOut
 from titans_mlx.memory.retention import birth_logits
@@ -297,7 +297,10 @@ class NeuralMemory(nn.Module):
         streams, tails = self._streams("qkv", x, tails, lengths)
         qk, v = mx.split(streams, [2 * self.num_heads], axis=1)
         q, k = mx.split(self._normalise(qk), 2, axis=1)
-        return Inputs(q, k, v, self.gates(x)), tails
+        gates = self.gates(x)
+        if self.config.implicit_step:
+            gates = gates._replace(step=implicit_step(gates.step, k))
+        return Inputs(q, k, v, gates), tails
 
     def gates(self, x: mx.array) -> Gates:
         """The gates of x (B, T, dim), each (B, H, L, T) float32; L is 1 where memory layers share them.

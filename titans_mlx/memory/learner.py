@@ -142,6 +142,14 @@ def make_gates(
     )
 
 
+def implicit_step(step: mx.array, k: mx.array) -> mx.array:
+    """``theta / (1 + 2 theta ||k||^2)``: the step that makes ``W_t = W_{t-1} - 2 theta (W_t k - v) k^T``.
+
+    Shapes: step (B, H, L, T), k (B, H, T, d).
+    """
+    return step / (1 + 2 * step * (k * k).sum(-1)[:, :, None])
+
+
 def mask_gates(gates: Gates, real: mx.array) -> Gates:
     """Gates with ``theta = 0, alpha = 0, eta = 1`` where ``real`` (B, 1, 1, T) is false."""
     masked = [None if gate is None else mx.where(real, gate, 0) for gate in gates[:3]]

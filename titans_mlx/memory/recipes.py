@@ -61,10 +61,26 @@ def gated_deltanet(**changes: Any) -> MemoryConfig:
     return titans_matrix(**{"momentum": "none", "decay_first": True, **changes})
 
 
+def longhorn(**changes: Any) -> MemoryConfig:
+    """Longhorn (Liu et al. 2024): ``W_t = argmin ||W - W_{t-1}||^2 + 2 theta ||W k - v||^2``, the implicit delta rule.
+
+    Here with one step per head, which has the closed form above without their diagonal approximation.
+    """
+    return deltanet(**{"implicit_step": True, **changes})
+
+
 def linear_attention(**changes: Any) -> MemoryConfig:
     """Linear attention (Katharopoulos et al. 2020), unnormalised: ``W_t = W_{t-1} + v k^T``."""
     choices = {"objective": "dot", "decay": "none", "momentum": "none", "step_size": "fixed", "max_step": 1.0}
     return titans_matrix(**{"qk_norm": False, **choices, **changes})
+
+
+def mamba2(**changes: Any) -> MemoryConfig:
+    """Mamba-2 (Dao and Gu 2024), its state as a memory: ``W_t = (1 - alpha_t) W_{t-1} + theta_t v k^T``, both learned.
+
+    Their one gate sets both, ``theta`` and ``-log(1 - alpha)`` in proportion; here each has its own.
+    """
+    return linear_attention(**{"decay": "learned", "step_size": "learned", **changes})
 
 
 def retnet(num_heads: int, **changes: Any) -> MemoryConfig:
