@@ -43,7 +43,16 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _(near):
-    bits(near)
+    chosen = parts.model_dropdown(near)
+    chosen
+    return (chosen,)
+
+
+@app.cell(hide_code=True)
+def _(chosen, near):
+    shown = [row for row in near if row["model"] in chosen.value]
+    mo.stop(not shown, mo.callout(mo.md("No stored result for this choice."), kind="info"))
+    bits(shown)
     return
 
 
@@ -105,8 +114,8 @@ def _(rows):
 
 
 @app.cell(hide_code=True)
-def _(far):
-    by_position(far)
+def _(chosen, far):
+    by_position([row for row in far if row["model"] in chosen.value])
     return
 
 
@@ -150,6 +159,7 @@ def by_position(rows):
                     height=160,
                 )
                 for use, found in cost.items()
+                if found
             ],
         ]
         columns.append(mo.vstack(shown))

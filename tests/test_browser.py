@@ -32,6 +32,8 @@ CONTROLS: dict[str, Callable[[browser.Page], None]] = {
     "12_series": lambda page: page.choose(0, 1),
     "13_needles": lambda page: page.choose(0, 1),
     "14_tracking": lambda page: page.choose(0, 1),
+    "15_text": lambda page: page.choose(0, 1),
+    "16_session": lambda page: page.press("slider", 0, "End"),
 }
 """What is done in each notebook, and must change a picture."""
 
