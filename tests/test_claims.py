@@ -15,7 +15,7 @@ from titans_mlx.claims.matching import match_parameters
 from titans_mlx.claims.recall_jobs import (
     model_configs,
 )
-from titans_mlx.claims.report import BEGIN, END, check_table, write_table
+from titans_mlx.claims.report import BEGIN, END, RECIPES, check_table, write_table
 from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.store import result_path, run_and_store, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
@@ -155,7 +155,7 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold the settings of job"):
         run_and_store(tmp_path, CLAIM, Job(job.id, {**job.settings, "write_cost": 5}))
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nwhat was there\n{END}\nafter\n")
+    readme.write_text("\n".join(["before", BEGIN, "what was there", END, *RECIPES, "after\n"]))
     assert not check_table(readme, tmp_path)
     write_table(readme, tmp_path)
     assert check_table(readme, tmp_path)

@@ -234,3 +234,21 @@ def test_a_recipe_takes_changes_and_refuses_what_does_not_fit():
         recipes.gated_deltanet(depth=2)
     with pytest.raises(ValueError, match=r"one per head \(4\), got 2 numbers"):
         NeuralMemory(8, 4, recipes.retnet(2))
+
+
+def test_the_table_tells_every_recipe_from_the_others():
+    rows = recipes.table()
+    assert [row["model"] for row in rows] == list(recipes.RECIPES)
+    assert len({tuple(list(row.values())[1:5]) for row in rows}) == len(rows), "two recipes of the same choices"
+    titans = next(row for row in rows if row["model"] == "Titans (LMM)")
+    assert titans["structure"] == "MLP, 2 layers, width x 4, x + LN(...)" and titans["objective"] == "squared error"
+    assert titans["retention"] == "learned decay" and titans["learner"].startswith("gradient step, momentum")
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_takes_changes_and_makes_a_memory(name):
+    make = recipes.RECIPES[name].make
+    config = make(chunk_size=4, conv_size=0)
+    assert (config.chunk_size, config.conv_size) == (4, 0)
+    y, _ = NeuralMemory(8, 4, config)(mx.random.normal((1, 9, 8)).astype(mx.float32))
+    assert y.shape == (1, 9, 8) and mx.isfinite(y).all()

@@ -1,12 +1,14 @@
-"""The README's table of claims, written from stored evidence."""
+"""The README's tables: of claims, from stored evidence, and of recipes."""
 
 from pathlib import Path
 
 from titans_mlx.claims.base import Claim
 from titans_mlx.claims.store import stored_rows
+from titans_mlx.memory import recipes
 from titans_mlx.training.files import replace_between
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
+RECIPES = ("<!-- recipes: begin -->", "<!-- recipes: end -->")
 
 
 def claims_table(claims: dict[str, Claim], results: Path) -> str:
@@ -18,8 +20,15 @@ def claims_table(claims: dict[str, Claim], results: Path) -> str:
     return "\n".join(lines)
 
 
+def recipes_table() -> str:
+    """A Markdown table: the four choices of each known model."""
+    rows = recipes.table()
+    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+    return "\n".join([*lines, *[f"| {' | '.join(row.values())} |" for row in rows]])
+
+
 def write_table(readme: Path, results: Path) -> None:
-    """Replace the table between the marks of ``readme``.
+    """Replace the tables between the marks of ``readme``.
 
     Raises:
         ValueError: unless each mark is there once, in order.
@@ -27,10 +36,13 @@ def write_table(readme: Path, results: Path) -> None:
     from titans_mlx.claims import CLAIMS
 
     replace_between(readme, BEGIN, END, claims_table(CLAIMS, results))
+    replace_between(readme, *RECIPES, recipes_table())
 
 
 def check_table(readme: Path, results: Path) -> bool:
-    """Whether the README says what follows from the stored results."""
+    """Whether the README says what follows from the stored results and the recipes."""
     from titans_mlx.claims import CLAIMS
 
-    return f"{BEGIN}\n{claims_table(CLAIMS, results)}\n{END}" in readme.read_text(encoding="utf-8")
+    tables = ((BEGIN, claims_table(CLAIMS, results), END), (RECIPES[0], recipes_table(), RECIPES[1]))
+    text = readme.read_text(encoding="utf-8")
+    return all("\n".join(parts) in text for parts in tables)

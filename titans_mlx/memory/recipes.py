@@ -5,7 +5,8 @@ a recipe fixes the rule by which the memory changes, which is what sets these mo
 step in the notation of papers whose squared loss carries a factor 1/2.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from titans_mlx.config import MemoryConfig
 
@@ -87,3 +88,58 @@ def retnet(num_heads: int, **changes: Any) -> MemoryConfig:
     """RetNet (Sun et al. 2023): ``W_t = gamma_h W_{t-1} + v k^T``, ``gamma_h = 1 - 2^(-5-h)`` for head h = 0, 1, ..."""
     fading = tuple(2.0 ** (-5 - head) for head in range(num_heads))
     return linear_attention(**{"decay": "fixed", "decay_init": fading, **changes})
+
+
+class Recipe(NamedTuple):
+    """A known model as a configuration.
+
+    Attributes:
+        make: the configuration, with changes as keywords.
+        source: who published it.
+    """
+
+    make: Callable[..., MemoryConfig]
+    source: str
+
+
+RECIPES: dict[str, Recipe] = {
+    "Linear attention": Recipe(linear_attention, "Katharopoulos et al. 2020"),
+    "RetNet": Recipe(lambda **changes: retnet(changes.pop("num_heads", 4), **changes), "Sun et al. 2023"),
+    "Mamba-2": Recipe(mamba2, "Dao and Gu 2024"),
+    "DeltaNet": Recipe(deltanet, "Yang et al. 2024"),
+    "Longhorn": Recipe(longhorn, "Liu et al. 2024"),
+    "Gated DeltaNet": Recipe(gated_deltanet, "Yang et al. 2025"),
+    "TTT-Linear": Recipe(ttt, "Sun et al. 2024"),
+    "TTT-MLP": Recipe(ttt_mlp, "Sun et al. 2024"),
+    "Titans, matrix": Recipe(titans_matrix, "Behrouz et al. 2024"),
+    "Titans (LMM)": Recipe(titans, "Behrouz et al. 2024"),
+    "Yaad": Recipe(yaad, "Behrouz et al. 2025"),
+}
+"""By the names of their papers. A further one is a function of a few lines, and a line here."""
+
+
+def choices(config: MemoryConfig) -> dict[str, str]:
+    """The four choices of a configuration in words: ``structure``, ``objective``, ``retention``, ``learner``."""
+    structure = "matrix" if config.depth == 1 else f"MLP, {config.depth} layers, width x {config.expansion}"
+    if config.residual and config.norm:
+        structure += ", x + LN(...)"
+    objective = {
+        "l2": "squared error",
+        "dot": "dot product",
+        "lp": f"l_{config.loss_power:g}",
+        "huber": f"Huber, {config.threshold} threshold",
+    }[config.objective]
+    retention = {"none": "none", "fixed": "fixed decay per head", "learned": "learned decay"}[config.decay]
+    if config.decay_first:
+        retention += ", before the error"
+    learner = "implicit step" if config.implicit_step else "gradient step"
+    learner += " of 1" if config.step_size == "fixed" and config.max_step == 1 else ""
+    learner += ", momentum" if config.momentum == "learned" else ""
+    anchored = f", gradients every {config.chunk_size} tokens" if config.chunk_size > 1 else ""
+    learner += ", at every token" if config.update == "online" else anchored
+    return {"structure": structure, "objective": objective, "retention": retention, "learner": learner}
+
+
+def table() -> list[dict[str, str]]:
+    """A row per recipe: ``model``, its :func:`choices`, ``source``."""
+    return [{"model": name, **choices(recipe.make()), "source": recipe.source} for name, recipe in RECIPES.items()]
