@@ -84,6 +84,21 @@ def test_recipe_equals_its_recurrence(name):
     np.testing.assert_allclose(np.array(state.weights[0]), weights, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("name", ["linear_attention", "retnet", "mamba2"])
+def test_the_dot_product_family_is_attention_without_softmax(name):
+    """The parallel, quadratic form: ``Y = (Q K^T * D) V``, ``D[t, s] = theta_s g_{s+1} ... g_t`` for s <= t."""
+    config, _ = PUBLISHED[name]
+    case = make_case(config=config, heads=HEADS, width=WIDTH, tokens=TOKENS)
+    keep, theta = case.gates.log_keep, np.array(case.gates.step)[:, :, 0]
+    logs = np.cumsum(np.zeros_like(theta) if keep is None else np.array(keep)[:, :, 0], axis=-1)
+    fades = np.tril(np.exp(logs[..., :, None] - logs[..., None, :])) * theta[..., None, :]
+    q, k, v = (np.array(x) for x in (case.q, case.k, case.v))
+    expected = ((q @ k.swapaxes(-1, -2)) * fades) @ v
+    expected += np.exp(logs)[..., None] * (q @ np.array(case.state.weights[0]).swapaxes(-1, -2))
+    reads, _ = by_fast_form(case)
+    np.testing.assert_allclose(np.array(reads), expected, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("max_step", [0.5, 50.0])
 def test_longhorn_is_where_its_objective_is_least(max_step):
     """``||W - W_{t-1}||^2 + 2 theta ||W k - v||^2``: there ``W (I + 2 theta k k^T) = W_{t-1} + 2 theta v k^T``."""
