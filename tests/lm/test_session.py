@@ -35,6 +35,13 @@ def same(a: MemorySession, b: MemorySession) -> bool:
     return a.position == b.position and all(np.array_equal(x, y) for x, y in pairs)
 
 
+def fed(session: MemorySession) -> MemorySession:
+    """A fork that has read something."""
+    other = session.fork()
+    other.feed("x")
+    return other
+
+
 def close(a: MemorySession, b: MemorySession) -> bool:
     pairs = zip(arrays_of(a), arrays_of(b), strict=True)
     return a.position == b.position and all(np.allclose(x, y, rtol=1e-4, atol=1e-4) for x, y in pairs)
@@ -326,7 +333,7 @@ def test_memory_does_not_grow_with_what_is_fed(model_of: GetModel, tmp_path: Pat
         (lambda s: s.generate(""), "prompt must not be empty before anything was read"),
         (lambda s: s.feed([999]), r"must lie in \[0, 257\)"),
         (lambda s: s.feed([0.5]), "source must be a text, a Path or integers"),
-        (lambda s: s.save("x.bin"), r"path must end in .safetensors"),
+        (lambda s: fed(s).save("x.bin"), r"path must end in .safetensors"),
         (lambda s: s.save("x.safetensors"), "must have read something"),
         (lambda s: s.promote(), "must have read something"),
         (lambda s: s.surprise(""), "at least one entry"),

@@ -1,8 +1,6 @@
 """A memory that lasts a session: what a model learns while it reads, as a value that can be kept, copied and undone."""
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +13,12 @@ from mlx.utils import tree_flatten
 from titans_mlx._check import check_count, check_type
 from titans_mlx.lm import slots
 from titans_mlx.lm.generate import generate
+from titans_mlx.lm.session_file import read_session, write_session
 from titans_mlx.lm.tokenizer import Bytes, encode
 from titans_mlx.memory import MemoryState, NeuralMemory
 from titans_mlx.memory.trace import Recorder, Work
 from titans_mlx.model import Titans
-from titans_mlx.training.checkpoint import check_complete
-from titans_mlx.training.files import replacing
 
-FORMAT = "titans_mlx.session.1"
 FILE_PIECE = 1 << 20
 """Bytes of a file tokenised at a time; a piece ends with a line where there is one."""
 
@@ -219,19 +215,9 @@ class MemorySession:
             OSError: the file cannot be written.
             ValueError: ``path`` does not end in ``.safetensors``, or nothing was read.
         """
-        path = Path(path)
-        if path.suffix != ".safetensors":
-            raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
         if self.position == 0:
             raise ValueError("session must have read something to be saved, got position 0")
-        arrays = self._arrays()
-        metadata = {"format": FORMAT, "position": str(self.position), "model": fingerprint(self.model)}
-        metadata["digest"] = _digest(arrays, metadata)
-        with replacing(path) as temporary:
-            try:
-                mx.save_safetensors(str(temporary), arrays, metadata)
-            except RuntimeError as error:
-                raise OSError(f"session cannot be saved as {path}: {error}") from error
+        write_session(Path(path), self.model, self._arrays(), self.position)
 
     def load(self, path: Path | str) -> None:
         """Go on from a file that :meth:`save` wrote.
@@ -240,20 +226,7 @@ class MemorySession:
             FileNotFoundError: no such file.
             ValueError: the file is damaged or no session's, or of another model; the session is as it was.
         """
-        path = Path(path)
-        check_complete(path, "session")
-        try:
-            arrays, metadata = mx.load(str(path), return_metadata=True)
-        except RuntimeError as error:
-            raise ValueError(f"session {path} is damaged: it cannot be read as safetensors") from error
-        if metadata.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a session: its format is {metadata.get('format')!r}, not {FORMAT!r}")
-        if metadata.get("digest") != _digest(arrays, metadata):
-            raise ValueError(f"session {path} is damaged: its contents are not those that were saved")
-        if metadata["model"] != fingerprint(self.model):
-            raise ValueError(f"session {path} is another model's: configuration or weights differ from this one's")
-        mx.eval(list(arrays.values()))
-        self.restore(self._snapshot(arrays, int(metadata["position"])))
+        self.restore(self._snapshot(*read_session(Path(path), self.model)))
 
     def promote(self) -> Titans:
         """A new model that is born with what this session's memories hold; the session's own model is left as it is.
@@ -326,24 +299,6 @@ class MemorySession:
             keys_values = (arrays[f"{layer}.{count}"], arrays[f"{layer}.{count + 1}"]) if full else None
             states.append(slots.unpack(config, held, position, keys_values))
         return Snapshot(tuple(states), arrays["logits"], position)
-
-
-def fingerprint(model: Titans) -> str:
-    """SHA-256 of a model's configuration and of all its parameters."""
-    arrays = dict(tree_flatten(model.parameters()))
-    return _digest(arrays, {"config": json.dumps(model.config.to_dict(), sort_keys=True)})
-
-
-def _digest(arrays: dict[str, mx.array], texts: dict[str, str]) -> str:
-    """SHA-256 of named arrays and of texts, but for one called ``digest``."""
-    found = hashlib.sha256()
-    for name, text in sorted(texts.items()):
-        if name != "digest":
-            found.update(f"{name}\0{text}\0".encode())
-    for name, array in sorted(arrays.items()):
-        found.update(f"{name}\0{array.dtype}\0{array.shape}\0".encode())
-        found.update(np.ascontiguousarray(np.array(mx.contiguous(array).view(mx.uint8))))
-    return found.hexdigest()
 
 
 def _ids(source: Sequence[int] | np.ndarray | mx.array) -> np.ndarray:
