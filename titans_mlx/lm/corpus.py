@@ -129,7 +129,7 @@ def _hugging_face(name: str) -> Iterator[Document]:
         raise ValueError(f"{problem}, and the package datasets is not installed") from error
     try:
         rows = load_dataset(name, split="train", streaming=True)
-    except Exception as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(f"{problem}, and no data set of that name can be had: {error}") from error
     for number, row in enumerate(rows):
         if "text" not in row:
