@@ -3,7 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
-from titans_mlx.claims import CLAIMS, capacity, components, depth, frozen, gating, needles, stories, tracking
+from titans_mlx.claims import (
+    CLAIMS,
+    capacity,
+    components,
+    depth,
+    family,
+    frozen,
+    gating,
+    mqar,
+    needles,
+    stories,
+    tracking,
+)
 from titans_mlx.claims.lab import run_lab
 from titans_mlx.claims.recall_jobs import SLIDING, TITANS
 
@@ -42,6 +54,14 @@ PARTS = dict(zip((*components.LESS, *components.MORE), (0.5, 0.6, 0.7, 0.8, 0.85
 def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
     """Every claim's own story."""
     model = settings["model"]
+    if settings["option"] == mqar.WITHOUT:
+        return 0.3
+    if settings["option"] == mqar.WITH:
+        return {mqar.SUM: 0.5, mqar.DEEP: 0.7, **dict.fromkeys((*mqar.MIRAS, mqar.OMEGA), 0.8)}.get(model, 0.6)
+    if settings["option"] == "family":
+        if test["what"] == family.REBINDING:
+            return 0.5 if model == family.SUM else 0.95
+        return 0.95 if model in family.MIRAS else 0.85
     if "use" in test and "trained" in test:
         return 0.9 if (test["trained"], test["use"]) == (frozen.LEARNING, frozen.WRITES) else 0.5
     if test.get("use"):

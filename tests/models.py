@@ -22,10 +22,20 @@ SMALL: dict[str, Any] = {
 
 TITANS = ("lmm", "mac", "mag", "mal")
 MEMORIES: dict[str, MemoryConfig] = {"online": recipes.titans_matrix(), "deep": recipes.titans()}
-OBJECTIVES: dict[str, MemoryConfig] = {"huber": recipes.yaad()}
+MIRAS: dict[str, MemoryConfig] = {
+    "huber": recipes.yaad(),
+    "gla": recipes.gla(),
+    "channels": recipes.titans_channels(),
+    "moneta": recipes.moneta(),
+    "memora": recipes.memora(),
+    "muon": recipes.titans(orthogonal_writes=True, step_init=0.02),
+    "atlas": recipes.atlas(),
+    "periods": recipes.titans(chunk_size=4, reset_every=12),
+}
 WITH_MEMORY = (*(f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES), "retnet")
 BASELINES = ("transformer", "sliding_window")
-EVERY = (*WITH_MEMORY, *BASELINES, "lmm-huber", "mal-online-conv", "transformer-conv")
+OTHERS = (*(f"lmm-{name}" for name in MIRAS), "mac-moneta", "mag-gla", "mal-atlas")
+EVERY = (*WITH_MEMORY, *BASELINES, *OTHERS, "mal-online-conv", "transformer-conv")
 """``variant[-memory][-conv]``: ``conv`` gives attention a short convolution; ``retnet`` is an LMM."""
 
 
@@ -36,7 +46,9 @@ def config(name: str, **changes: Any) -> TitansConfig:
     if variant == "retnet":
         chosen = {"variant": "lmm", "memory": recipes.retnet(changes.get("num_heads", SMALL["num_heads"]))}
     for option in options:
-        chosen |= {"attention_conv_size": 4} if option == "conv" else {"memory": {**MEMORIES, **OBJECTIVES}[option]}
+        chosen |= {"attention_conv_size": 4} if option == "conv" else {"memory": {**MEMORIES, **MIRAS}[option]}
+    if "periods" in options:
+        chosen["num_persistent"] = 0
     return TitansConfig(**{**SMALL, **chosen, **changes})
 
 

@@ -95,11 +95,18 @@ def test_cache_of_another_batch(name: str) -> None:
     refused(model, uniform(3, 5), read(model, batch=2), r"^cache\[0\]\S* must .*3.*got .*2")
 
 
+SAME_STATE = (
+    {"lmm-deep", "lmm-channels", "lmm-muon", "lmm-periods"},
+    {"lmm-huber", "lmm-moneta", "lmm-memora"},
+)
+"""Memories that carry the same arrays and differ in what they do with them: no state tells whose it is."""
+
+
 @each
 @pytest.mark.parametrize("other", EVERY)
 def test_cache_of_another_model(name: str, other: str) -> None:
     """Another variant, or the same with another memory; the baselines share a state while the window is not full."""
-    if name == other:
+    if name == other or any({name, other} <= alike for alike in SAME_STATE):
         return
     refused(build(name), uniform(2, 5), read(build(other)), r"^cache\[0\]\S* must ")
 

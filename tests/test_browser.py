@@ -34,6 +34,8 @@ CONTROLS: dict[str, Callable[[browser.Page], None]] = {
     "14_tracking": lambda page: page.choose(0, 1),
     "15_text": lambda page: page.choose(0, 1),
     "16_session": lambda page: page.press("slider", 0, "End"),
+    "17_choices": lambda page: page.choose(0, 1),
+    "18_family": lambda page: page.choose(0, 1),
 }
 """What is done in each notebook, and must change a picture."""
 

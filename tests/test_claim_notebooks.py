@@ -24,9 +24,10 @@ SHOWN = {
     "13_needles": "needles",
     "14_tracking": "tracking",
     "15_text": "language",
+    "18_family": "outliers",
 }
 """The claim of each notebook."""
-LOOKING = ("09_memory", "16_session")
+LOOKING = ("09_memory", "16_session", "17_choices")
 """Notebooks without a claim."""
 
 
@@ -64,6 +65,13 @@ def test_it_says_what_to_run_when_nothing_is_stored(name: str, tmp_path: Path) -
     shown, defs = opened(name, tmp_path)
     assert f"scripts/claims.py run {SHOWN[name]}" in shown
     assert "rows" not in defs and "summary" not in defs
+
+
+def test_every_known_model_is_shown_as_a_rule() -> None:
+    """As it opens: the equations of the model it starts from, its name, and the objective of one's own."""
+    shown, defs = opened("17_choices", Path())
+    assert "Titans (LMM)" in shown and "mathrm{LN}" in shown and "How to read this" in shown
+    assert defs["name"] == "Titans (LMM)" and defs["own"] == ["log cosh"]
 
 
 def test_a_session_is_shown_while_it_reads(smoke_results: Path, tmp_path: Path) -> None:

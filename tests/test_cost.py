@@ -99,3 +99,11 @@ def test_state_and_decoding_have_the_bytes_that_the_formulas_say(variant: Varian
 def test_a_memory_without_a_formula_is_refused() -> None:
     with pytest.raises(ValueError, match="config must be anchored"):
         memory_flops(recipes.titans_matrix(), 32, 2)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"decay_per": "row"}, {"retention": "kl"}, {"orthogonal_writes": True}, {"omega": 2}]
+)
+def test_no_formula_for_other_writes(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"config must have decay_per='head', .*got \{'"):
+        memory_flops(recipes.titans(**fields), 16, 2)

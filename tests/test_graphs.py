@@ -12,6 +12,7 @@ from titans_mlx.bench.sections import VARIANTS, config
 
 ON_GPU = set(
     [
+        "Abs",
         "Add",
         "AddMM",
         "Arange",
@@ -49,6 +50,8 @@ ON_GPU = set(
         "Multiply",
         "Negative",
         "Pad",
+        "Power",
+        "Remainder",
         "Reshape",
         "Rsqrt",
         "Scatter",
@@ -60,6 +63,7 @@ ON_GPU = set(
         "SliceUpdate",
         "Softmax",
         "Split",
+        "Sqrt",
         "Square",
         "Squeeze",
         "StopGradient",

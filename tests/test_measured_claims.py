@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from models import build, uniform
 
-from titans_mlx.claims import CLAIMS, staleness, surprise, throughput
+from titans_mlx import MemoryConfig
+from titans_mlx.claims import CLAIMS, alone, outliers, staleness, surprise, throughput
 from titans_mlx.claims.statistics import mean_interval
+from titans_mlx.memory import recipes
 
 Row = dict[str, Any]
 
 
-@pytest.mark.parametrize("module", [staleness, surprise, throughput], ids=lambda module: module.CLAIM.id)
+@pytest.mark.parametrize("module", [outliers, staleness, surprise, throughput], ids=lambda module: module.CLAIM.id)
 def test_smoke_profiles_run(module) -> None:
     seen: list[float] = []
     rows = module.CLAIM.run("smoke", lambda what, done: seen.append(done))
@@ -115,6 +118,64 @@ def test_the_rule_of_staleness() -> None:
         assert staleness.judge(found).status.endswith(status)
     rest = [row for row in stale_rows(as_claimed) if row["model"] != staleness.DEEP]
     assert staleness.judge(rest).status == "unfinished"
+
+
+def recall_rows(recall: Callable[[str, str, float], float]) -> list[Row]:
+    rows = []
+    for job in outliers.jobs("full"):
+        structure, objective = job.settings["structure"], job.settings["objective"]
+        for seed in job.settings["seeds"]:
+            for x in job.settings["fractions"]:
+                share = recall(structure, objective, x)
+                row = {"structure": structure, "objective": objective, "seed": seed, "x": x, "accuracy": share}
+                rows.append(row | {"correct": [16 * share] * 8, "queries": 16, "sequences": 8, "chance": 1 / 16})
+    return rows
+
+
+def robust(structure: str, objective: str, x: float) -> float:
+    if x == 0:
+        return 1.0
+    return {outliers.HUBER: 0.99, outliers.SLOW: 0.9, outliers.BOUNDED: 0.9}.get(objective, 0.6)
+
+
+def test_the_rule_of_outliers() -> None:
+    assert outliers.judge(recall_rows(robust)).status == "reproduced"
+    assert outliers.judge(recall_rows(lambda *_: 0.5)).status == "not reproduced"
+    edges: list[tuple[Callable[[str, str, float], bool], float]] = [
+        (lambda structure, objective, x: objective == outliers.BOUNDED, 0.98),
+        (lambda structure, objective, x: objective == outliers.HUBER and x == 0, 0.97),
+        (lambda structure, objective, x: objective == outliers.SLOW and x == outliers.JUDGED, 0.69),
+        (lambda structure, objective, x: (structure, objective) == ("MLP", outliers.SQUARE) and x > 0, 0.95),
+    ]
+    for where, value in edges:
+        found = recall_rows(lambda s, o, x, where=where, value=value: value if where(s, o, x) else robust(s, o, x))
+        assert outliers.judge(found).status == "reproduced in part"
+    rest = [row for row in recall_rows(robust) if row["objective"] != "l_3"]
+    assert outliers.judge(rest).status == "unfinished"
+
+
+def test_a_memory_alone_gives_back_what_it_holds() -> None:
+    """Few orthogonal pairs all come back; a diverged memory gives no answer; the same seed the same pairs."""
+    keys, values = np.eye(8)[None, :4], np.roll(np.eye(8), 3, axis=1)[None, :4]
+    config = recipes.deltanet(conv_size=0)
+    stored = alone.store(config, keys, values, alone.Still(theta=0.5))
+    assert alone.recalled(stored, keys, values).all()
+    assert mx.abs(stored.born[0]).max().item() == 0 < mx.abs(stored.weights[0]).max().item()
+    np.testing.assert_allclose(alone.read(stored, keys), values, atol=1e-6)
+    unbounded = MemoryConfig(depth=1, objective="lp", write_bound=None, chunk_size=1)
+    wild = alone.store(unbounded, np.tile(keys, (1, 9, 1)), 1e9 * np.tile(values, (1, 9, 1)), alone.Still(theta=9.0))
+    assert not alone.recalled(wild, keys, values).any()
+    first, again = (alone.random_pairs((3,), 2, 5, 8) for _ in range(2))
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_recalls_alone(name: str) -> None:
+    """Two pairs, above chance: gates that stand still reach every kind of memory."""
+    gates = alone.Still(theta=0.5, eta=0.3)
+    row, _ = alone.recall_curve(recipes.RECIPES[name].make(expansion=2), gates, (2, 16))
+    assert row["accuracy"] > 2 * row["chance"] == 2 / 16
+    assert row["low"] <= row["accuracy"] <= row["high"]
 
 
 def rate_rows(rate: Callable[[str, str, int, str], float], held: Callable[[int], int] = lambda _: 9) -> list[Row]:

@@ -16,8 +16,12 @@ from models import EVERY, SEGMENT, VOCAB, WITH_MEMORY, build, distance, largest,
 from titans_mlx import Titans
 
 LENGTH = 3 * SEGMENT + 7
-TOLERANCE = 1e-5
-GRADIENT_TOLERANCE = 1e-4
+
+
+def tolerance(name: str) -> float:
+    """Of float32; five Newton-Schulz steps enlarge the rounding of a small direction up to 500-fold."""
+    return 1e-4 if name in ("lmm-muon", "lmm-atlas") else 1e-5
+
 
 each = pytest.mark.parametrize("name", EVERY)
 
@@ -79,9 +83,9 @@ def test_03_rows_are_independent(name: str) -> None:
     together, cache = in_pieces(model, tokens, [(0, 33), (33, LENGTH)])
     for row in range(3):
         alone, alone_cache = in_pieces(model, tokens[row : row + 1], [(0, 33), (33, LENGTH)])
-        assert distance(alone, together[row : row + 1]) <= TOLERANCE
+        assert distance(alone, together[row : row + 1]) <= tolerance(name)
         kept = tree_map(lambda leaf, row=row: leaf[row : row + 1] if isinstance(leaf, mx.array) else leaf, cache)
-        assert tree_distance(alone_cache, kept) <= TOLERANCE
+        assert tree_distance(alone_cache, kept) <= tolerance(name)
 
 
 @each
@@ -100,7 +104,7 @@ def test_03_rows_are_independent_in_generation(name: str) -> None:
     for row in range(3):
         alone = itertools.islice(model.generate_step(prompt[row : row + 1]), 8)
         for (ids, log_probs), (row_ids, row_log_probs) in zip(together, alone, strict=True):
-            assert distance(row_log_probs[0], log_probs[row]) <= TOLERANCE
+            assert distance(row_log_probs[0], log_probs[row]) <= tolerance(name)
             assert ids[row].item() == row_ids[0].item()
 
 
@@ -111,8 +115,8 @@ def test_04_split_anywhere(name: str, seed: int) -> None:
     whole_cache = model.make_cache()
     whole = model(tokens, whole_cache)
     pieces, cache = in_pieces(model, tokens, random_cuts(seed))
-    assert distance(whole, pieces) <= TOLERANCE
-    assert tree_distance(whole_cache, cache) <= TOLERANCE
+    assert distance(whole, pieces) <= tolerance(name)
+    assert tree_distance(whole_cache, cache) <= tolerance(name)
 
 
 @each
@@ -127,9 +131,9 @@ def test_04_split_anywhere_gradients(name: str) -> None:
 
     loss, gradients = nn.value_and_grad(model, in_one)(model)
     other_loss, other_gradients = nn.value_and_grad(model, in_several)(model)
-    assert distance(loss, other_loss) <= TOLERANCE
+    assert distance(loss, other_loss) <= tolerance(name)
     for (path, gradient), (_, other) in zip(tree_flatten(gradients), tree_flatten(other_gradients), strict=True):
-        assert largest(gradient - other) <= GRADIENT_TOLERANCE * largest(gradient), path
+        assert largest(gradient - other) <= 10 * tolerance(name) * largest(gradient), path
 
 
 @each
@@ -141,10 +145,10 @@ def test_05_decode_equals_forward(name: str, prompt: int, steps: int) -> None:
     model, tokens = build(name), uniform(1, prompt + steps)
     forward = model(tokens)
     cache = model.make_cache()
-    assert distance(forward[:, :prompt], model(tokens[:, :prompt], cache)) <= TOLERANCE
+    assert distance(forward[:, :prompt], model(tokens[:, :prompt], cache)) <= tolerance(name)
     for at in range(prompt, prompt + steps):
         step = model(tokens[:, at : at + 1], cache)
-        assert distance(forward[:, at : at + 1], step) <= TOLERANCE, at
+        assert distance(forward[:, at : at + 1], step) <= tolerance(name), at
 
 
 @each
@@ -155,7 +159,7 @@ def test_06_written_once(name: str) -> None:
     ids = [ids for ids, _ in itertools.islice(model.generate_step(prompt, cache), 12)]
     # The last of the ids has been chosen, not read.
     model(mx.concatenate([prompt, mx.stack(ids[:-1], axis=1)], axis=1), whole_cache)
-    assert tree_distance(whole_cache, cache) <= TOLERANCE
+    assert tree_distance(whole_cache, cache) <= tolerance(name)
 
 
 def first_token_effect(model: Titans, length: int) -> float:
@@ -193,7 +197,13 @@ def test_07_everything_learns(name: str) -> None:
 def test_07_each_group_of_parameters_is_there(name: str) -> None:
     """So that the test above cannot pass by a parameter having gone missing."""
     paths = [path for path, _ in tree_flatten(build(name).trainable_parameters())]
-    wanted = ["persistent"]
+    wanted = [] if name.endswith("periods") else ["persistent"]
+    wanted += {
+        "gla": ["decay_rank_gate", "channel_decay_gate"],
+        "channels": ["decay_rank_gate", "channel_decay_gate"],
+        "huber": ["threshold_gate"],
+        "atlas": ["share_gate"],
+    }.get(name.split("-")[-1], [])
     if name in WITH_MEMORY:
         wanted += ["initial_weights", "q_proj", "k_proj", "v_proj", "q_conv", "k_conv", "v_conv"]
     if name in WITH_MEMORY and name != "retnet":

@@ -11,7 +11,7 @@ from models import BASELINES, VOCAB, WITH_MEMORY, build, uniform
 
 from titans_mlx import Titans
 from titans_mlx.convolution import convolve
-from titans_mlx.memory import layer
+from titans_mlx.memory import projections
 from titans_mlx.training import TrainConfig, TrainResult, train
 
 FLOOR = math.log(VOCAB)
@@ -47,7 +47,7 @@ def test_02_a_planted_leak_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         y, tails = convolve(*args)
         return mx.concatenate([y[:, 1:], y[:, -1:]], axis=1), tails
 
-    monkeypatch.setattr(layer, "convolve", look_ahead)
+    monkeypatch.setattr(projections, "convolve", look_ahead)
     assert train_on_noise("lmm-online", steps=100) < FLOOR - 100 * SLACK
 
 

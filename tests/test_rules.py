@@ -14,8 +14,10 @@ from titans_mlx.claims import (
     contextual,
     depth,
     distractors,
+    family,
     frozen,
     gating,
+    mqar,
     needles,
     stories,
     tracking,
@@ -52,6 +54,7 @@ def test_all_alike_refutes(claim, share: float) -> None:
 def test_a_missing_job_leaves_it_unfinished(claim) -> None:
     rows = rows_of(claim, as_claimed)
     others = {chunks.CLAIM.id: chunks.DEEP, capacity.CLAIM.id: capacity.DEEP[4], components.CLAIM.id: components.WHOLE}
+    others |= {mqar.CLAIM.id: mqar.DEEP, family.CLAIM.id: family.DEEP}
     others |= {depth.CLAIM.id: depth.name(1), frozen.CLAIM.id: frozen.MODELS[0]}
     asked = others.get(claim.id, TITANS[0])
     asked = "MAL" if claim.id == variants.CLAIM.id else asked

@@ -30,6 +30,11 @@ def compiled(function: Callable[..., Any], static: Hashable, *trees: Any) -> Any
     return fill(outputs[0], results)
 
 
+def forget_compiled() -> None:
+    """Trace everything anew: what a configuration's names stand for has changed."""
+    _step.cache_clear()
+
+
 @cache
 def _step(
     function: Callable[..., Any], static: Hashable, layout: Any, _: bool

@@ -40,6 +40,9 @@ SHOWN_IN = {
     "tracking": "14_tracking",
     "language": "15_text",
     "far_text": "15_text",
+    "mqar": "18_family",
+    "family": "18_family",
+    "outliers": "18_family",
 }
 """The notebook that shows each claim's evidence."""
 

@@ -14,12 +14,27 @@ from titans_mlx.memory import recipes
 from titans_mlx.training import TrainConfig, train
 
 TEXT = "the cat sat on the mat, and the dog sat on the log. " * 40
-MEMORIES = {"deep": MemoryConfig(chunk_size=8), "matrix": recipes.titans_matrix(chunk_size=8)}
-MODELS = ("lmm", "lmm-matrix", "mac", "mag", "mal", "sliding_window", "transformer", "transformer-conv")
+MEMORIES = {
+    "deep": MemoryConfig(chunk_size=8),
+    "matrix": recipes.titans_matrix(chunk_size=8),
+    "omega": MemoryConfig(chunk_size=8, omega=3, decay_per="row"),
+}
+MODELS = (
+    "lmm",
+    "lmm-matrix",
+    "mac",
+    "mac-omega",
+    "mag-omega",
+    "mag",
+    "mal",
+    "sliding_window",
+    "transformer",
+    "transformer-conv",
+)
 
 
 def config_of(name: str, **changes: object) -> TitansConfig:
-    """A small model of bytes: ``variant``, with ``-matrix`` or ``-conv``."""
+    """A small model of bytes: ``variant``, with ``-matrix``, ``-omega`` or ``-conv``."""
     variant, _, option = name.partition("-")
     return TitansConfig(
         variant=variant,
@@ -31,7 +46,7 @@ def config_of(name: str, **changes: object) -> TitansConfig:
         window_size=10,
         num_persistent=2,
         attention_conv_size=4 if option == "conv" else 0,
-        memory=MEMORIES["matrix" if option == "matrix" else "deep"],
+        memory=MEMORIES.get(option, MEMORIES["deep"]),
     ).replace(**changes)
 
 

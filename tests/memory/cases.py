@@ -14,8 +14,8 @@ from titans_mlx.memory.chunked import chunked, chunked_slots
 from titans_mlx.memory.learner import Gates, implicit_step, make_gates, mask_gates
 from titans_mlx.memory.online import online
 from titans_mlx.memory.recurrent import recurrent
-from titans_mlx.memory.retention import birth_logits
-from titans_mlx.memory.structure import Norm, widths
+from titans_mlx.memory.retention import birth_logits, channels
+from titans_mlx.memory.structure import Norm, features, widths
 
 
 class Case(NamedTuple):
@@ -31,10 +31,8 @@ class Case(NamedTuple):
 
     @property
     def gates(self) -> Gates:
-        names = ("decay", "momentum", "step")
         shape = (*self.q.shape[:2], self.config.gate_layers, self.q.shape[2])
-        threshold = self.logits.get("threshold")
-        gates = make_gates(self.config, *[self.logits.get(name) for name in names], shape, threshold)
+        gates = make_gates(self.config, self.logits, shape)
         return gates._replace(step=implicit_step(gates.step, self.k)) if self.config.implicit_step else gates
 
     def tokens(self, start: int, stop: int) -> "Case":
@@ -76,22 +74,32 @@ def make_case(
     q, k, v = (normal(batch, heads, tokens, width) for _ in range(3))
     if config.qk_norm:
         q, k = unit(q), unit(k)
+    q, k = features(config, q), features(config, k)
     shape = (batch, heads, config.gate_layers, tokens)
     logits = {}
     for name, mean in zip(("decay", "momentum", "step"), centre, strict=True):
         if getattr(config, "step_size" if name == "step" else name) == "learned":
             logits[name] = mean + normal(*shape, scale=spread)
+    if config.decay_per != "head":
+        counts = channels(config, widths(config, width))
+        logits["decay"] = centre[0] + normal(batch, heads, sum(counts), tokens, scale=spread)
     if config.objective == "huber":
         logits["threshold"] = 1.0 + normal(batch, heads, 1, tokens)
     if config.decay == "fixed":
         per_head = mx.array(birth_logits(config, heads)).astype(dtype)
         logits["decay"] = mx.broadcast_to(per_head[None, :, None, None], shape)
+    recent = ()
+    if config.omega > 1:
+        logits["share"] = normal(batch, heads, 1, tokens)
+        key, value, share = (normal(batch, heads, config.omega - 1, size) for size in (k.shape[-1], width, 1))
+        recent = (unit(key) if config.qk_norm else key, value, mx.sigmoid(share))
     state = MemoryState(
         weights=fast(0.4),
         momentum=None if config.momentum == "none" else fast(0.1),
         anchor=None if config.update == "online" else fast(0.4),
         position=position,
         tails=(),
+        recent=recent,
     )
     norm = Norm(1 + normal(heads, 1, width, scale=0.1), normal(heads, 1, width, scale=0.1))
     return Case(config, state, q, k, v, logits, norm if config.norm else None)

@@ -31,15 +31,26 @@ def exact_erf(x: mx.array) -> mx.array:
     return total * exact_exp(-x * x) * (2 / math.sqrt(math.pi))
 
 
+def exact_softmax(x: mx.array, axis: int) -> mx.array:
+    shares = exact_exp(x - x.max(axis, keepdims=True))
+    return shares / shares.sum(axis, keepdims=True)
+
+
 @pytest.fixture
 def float64(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Exact float64 on the CPU: MLX's own exp, sigmoid, logaddexp and erf have only float32 digits there."""
-    exact = {"exp": exact_exp, "sigmoid": exact_sigmoid, "logaddexp": exact_softplus, "erf": exact_erf}
+    """Exact float64 on the CPU: MLX's own exp, sigmoid, logaddexp, erf and softmax have only float32 digits there."""
+    exact = {
+        "exp": exact_exp,
+        "sigmoid": exact_sigmoid,
+        "logaddexp": exact_softplus,
+        "erf": exact_erf,
+        "softmax": exact_softmax,
+    }
     for name, function in exact.items():
         plain = getattr(mx, name)
 
-        def either(x, *rest, plain=plain, function=function):
-            return (function if x.dtype == mx.float64 else plain)(x, *rest)
+        def either(x, *rest, plain=plain, function=function, **named):
+            return (function if x.dtype == mx.float64 else plain)(x, *rest, **named)
 
         monkeypatch.setattr(mx, name, either)
     with mx.stream(mx.cpu):

@@ -63,12 +63,12 @@ def test_a_small_alpha_is_not_rounded_away():
 def test_gates_are_the_sigmoids_they_are_called():
     config = MemoryConfig(max_step=0.4, normalized_step=True)
     a, e, s = mx.random.normal((3, 2, 2, 2, 5)) * 3
-    gates = make_gates(config, a, e, s, a.shape)
+    gates = make_gates(config, {"decay": a, "momentum": e, "step": s}, a.shape)
     alpha, eta = mx.sigmoid(a), mx.sigmoid(e)
     assert error(mx.exp(gates.log_keep), 1 - alpha) <= 1e-6
     assert error(mx.exp(gates.log_momentum), eta) <= 1e-6
     assert error(gates.step, 0.4 * mx.sigmoid(s) * (1 - eta)) <= 1e-6
-    plain = make_gates(config.replace(normalized_step=False, step_size="fixed"), a, e, None, a.shape)
+    plain = make_gates(config.replace(normalized_step=False, step_size="fixed"), {"decay": a, "momentum": e}, a.shape)
     assert mx.array_equal(plain.step, mx.full(a.shape, 0.4))
 
 
@@ -76,7 +76,7 @@ def test_a_masked_slot_has_closed_gates():
     config = MemoryConfig()
     a = mx.random.normal((2, 1, 2, 3))
     real = mx.array([[True, False, True], [False, True, True]])
-    gates = mask_gates(make_gates(config, a, a, a, a.shape), real[:, None, None])
+    gates = mask_gates(make_gates(config, {"decay": a, "momentum": a, "step": a}, a.shape), real[:, None, None])
     for values in gates[:3]:
         assert mx.array_equal(values != 0, mx.broadcast_to(real[:, None, None], values.shape))
 

@@ -16,6 +16,10 @@ VARIATIONS = {
     "default": {},
     "no momentum, no decay": {"momentum": "none", "decay": "none"},
     "matrix, dot product": {"depth": 1, "objective": "dot", "write_bound": None},
+    "decay per row": {"decay_per": "row"},
+    "decay per column, no momentum": {"decay_per": "column", "momentum": "none"},
+    "l4 retention": {"retention": "lq"},
+    "ATLAS": {"orthogonal_writes": True, "omega": 3},
 }
 
 

@@ -18,6 +18,13 @@ WRONG = {
         "norm": ["no", 0, None],
         "objective": ["l1", None],
         "decay": ["exponential", True, None],
+        "decay_per": ["layer", "channel", None, "row" * 2],
+        "decay_rank": [0, -1, 2.5, True, None],
+        "retention": ["l3", None, True],
+        "omega": [0, -1, 2.5, True, None],
+        "retention_power": [2, 1.0, -4.0, float("inf"), float("nan"), True, None],
+        "orthogonal_writes": ["yes", 1, None],
+        "key_degree": [0, 3, 1.5, True, None],
         "decay_init": [0, 1, -0.1, 1.5, float("nan"), "0.1", None, (0.1, 1.0), [0.1, 0]],
         "momentum": ["fixed", False, None],
         "momentum_init": [0, 1, -0.5, float("nan"), None],
@@ -33,6 +40,7 @@ WRONG = {
         "implicit_step": ["yes", 1, None, True],
         "update": ["offline", None],
         "chunk_size": [0, -16, 1.5, True, None],
+        "reset_every": [-16, 2.5, True, None],
         "recompute": [-1, 2.5, True, None],
         "write_bound": [0, -1.0, float("inf"), float("nan"), True, "none"],
         "decay_first": ["yes", 1, None],
@@ -89,6 +97,25 @@ def test_no_field_is_left_unvalidated(config):
         ({"update": "online", "depth": 1, "write_bound": 1.0}, r"write_bound must be None .*got 1\.0"),
         ({"decay_first": True}, "decay_first must be False with update='anchored'"),
         ({"conv_birth": "shift", "conv_size": 1}, "conv_size must be 0 or >= 2 .*got 1"),
+        (
+            {"decay_per": "row", "decay": "none"},
+            "decay_per must be 'head' but with decay='learned', .*got 'row' with 'no",
+        ),
+        ({"decay_per": "row", "retention": "kl"}, "decay_per must be 'head' but with .*got 'row' with 'learned', 'kl'"),
+        (
+            {"depth": 1, "update": "online", "write_bound": None, "retention": "lq"},
+            "retention .*'l2' .*got 'head', 'lq'",
+        ),
+        ({"depth": 1, "update": "online", "write_bound": None, "decay_per": "row"}, "decay_per, .*got 'row', 'l2'"),
+        ({"omega": 2, "depth": 1, "update": "online", "write_bound": None}, "omega must be 1 .*got 2"),
+        ({"omega": 2, "objective": "huber"}, "omega must be 1 with objective='huber'"),
+        ({"key_degree": 2, "residual": True}, "residual must be False with key_degree=2"),
+        ({"retention": "kl", "depth": 3}, "depth must be 1 or 2 with retention='kl' .*got 3"),
+        ({"orthogonal_writes": True, "normalized_step": True}, "normalized_step must be False with orthogonal_writes"),
+        (
+            {"depth": 1, "momentum": "none", "decay": "none", "implicit_step": True},
+            "a gradient at every token; got True",
+        ),
         ({"momentum": "none", "normalized_step": True}, "normalized_step must be False with momentum='none'"),
     ],
 )
@@ -143,6 +170,8 @@ CONFIGS = [
     MemoryConfig(depth=1, update="online", decay="fixed", decay_init=(0.1, 0.2), decay_first=True),
     MemoryConfig(depth=3, expansion=2, activation="relu", write_bound=None, conv_birth="shift"),
     TitansConfig(),
+    MemoryConfig(decay_per="column", key_degree=2),
+    MemoryConfig(retention="lq", retention_power=3.0, orthogonal_writes=True),
     MemoryConfig(step_gate_scale=4.0, shared_gates=True, max_step=0.3, norm=False),
     TitansConfig(variant="mal", rope_base=None, memory=MemoryConfig(decay="fixed", decay_init=(0.5, 0.1))),
 ]
@@ -152,6 +181,13 @@ CONFIGS = [
 def test_json_and_back(config):
     there = json.loads(json.dumps(config.to_dict()))
     assert type(config).from_dict(there) == config
+
+
+def test_changes_from_the_defaults():
+    assert TitansConfig().changes() == {}
+    config = TitansConfig(dim=64, memory=MemoryConfig(decay_per="row"))
+    assert config.changes() == {"dim": 64, "mlp_hidden": config.mlp_hidden, "memory": {"decay_per": "row"}}
+    assert TitansConfig.from_dict(config.changes()) == config
 
 
 def test_numpy_counts_are_kept_as_ints():

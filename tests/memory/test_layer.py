@@ -7,7 +7,7 @@ import pytest
 from mlx.utils import tree_flatten, tree_unflatten
 
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory import NeuralMemory
+from titans_mlx.memory import NeuralMemory, recipes
 
 from .cases import assert_close
 
@@ -323,3 +323,16 @@ def test_shared_gates_are_equal_gates_of_every_layer():
     x = sequence()
     assert shared.gates(x).step.shape == (2, HEADS, 1, 23)
     assert_close(shared(x), each(x), 1e-6)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_mask_at_birth_leaves_every_recipe_finite(name):
+    """Where nothing is masked it changes nothing; rows of unlike length are as they are alone."""
+    memory, x = NeuralMemory(8, 4, recipes.RECIPES[name].make(chunk_size=4)), mx.random.normal((2, 9, 8))
+    plain, _ = memory(x)
+    masked, _ = memory(x, mask=mx.ones((2, 9), dtype=mx.bool_))
+    assert mx.allclose(masked, plain, atol=1e-5)
+    ragged, state = memory(x, mask=mx.arange(9)[None] < mx.array([[9], [5]]))
+    alone, after = memory(x[1:, :5])
+    assert mx.allclose(ragged[1:, :5], alone, atol=1e-5)
+    assert all(mx.allclose(a[1:], b, atol=1e-4) for a, b in zip(state.weights, after.weights, strict=True))

@@ -99,6 +99,37 @@ def test_the_dot_product_family_is_attention_without_softmax(name):
     np.testing.assert_allclose(np.array(reads), expected, rtol=0, atol=1e-9)
 
 
+def test_gla_is_attention_with_a_decay_per_key_channel():
+    """The parallel form: ``Y[t] = sum_s (sum_c q[t, c] k[s, c] prod_{s<j<=t} g_j[c]) v_s``, and what it began with."""
+    case = make_case(config=recipes.gla(chunk_size=4), heads=HEADS, width=WIDTH, tokens=TOKENS)
+    keep = np.exp(np.array(case.gates.log_keep)).swapaxes(-1, -2)
+    q, k, v = (np.array(x) for x in (case.q, case.k, case.v))
+    weights = np.array(case.state.weights[0])
+    expected = np.empty(v.shape)
+    for t in range(TOKENS):
+        expected[:, :, t] = np.einsum("...oc,...c->...o", weights, keep[:, :, : t + 1].prod(2) * q[:, :, t])
+        for s in range(t + 1):
+            faded = q[:, :, t] * keep[:, :, s + 1 : t + 1].prod(2)
+            expected[:, :, t] += (faded * k[:, :, s]).sum(-1)[..., None] * v[:, :, s]
+    reads, _ = by_fast_form(case)
+    np.testing.assert_allclose(np.array(reads), expected, rtol=0, atol=1e-10)
+
+
+def test_a_decay_per_output_channel_is_equation_13_row_by_row():
+    config = recipes.titans_channels(depth=1, norm=False, residual=False, chunk_size=1, write_bound=None)
+    case = make_case(config=config, batch=1, heads=1, width=WIDTH)
+    keep, eta, theta = (np.array(gate)[0, 0] for gate in case.gates[:3])
+    q, k, v = (np.array(x)[0, 0] for x in (case.q, case.k, case.v))
+    weights, momentum = (np.array(x[0])[0, 0] for x in (case.state.weights, case.state.momentum))
+    expected = np.empty_like(q)
+    for t in range(len(q)):
+        momentum = np.exp(eta[0, t]) * momentum - theta[0, t] * 2 * np.outer(weights @ k[t] - v[t], k[t])
+        weights = np.diag(np.exp(keep[:, t])) @ weights + momentum
+        expected[t] = weights @ q[t]
+    reads, _ = by_fast_form(case)
+    np.testing.assert_allclose(np.array(reads)[0, 0], expected, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("max_step", [0.5, 50.0])
 def test_longhorn_is_where_its_objective_is_least(max_step):
     """``||W - W_{t-1}||^2 + 2 theta ||W k - v||^2``: there ``W (I + 2 theta k k^T) = W_{t-1} + 2 theta v k^T``."""
@@ -156,42 +187,6 @@ def test_ttt_is_mini_batch_descent_on_a_normalised_linear_model():
     np.testing.assert_allclose(np.array(state.weights[0])[0, 0], weights, rtol=0, atol=1e-10)
 
 
-def test_yaad_is_equation_15_of_miras():
-    """Token by token (chunk 1): within the threshold a step on the squared error, beyond it one of the error's sign."""
-    plain = {"depth": 1, "norm": False, "residual": False, "chunk_size": 1, "write_bound": None}
-    case = make_case(config=recipes.yaad(**plain), batch=1, heads=1, width=WIDTH)
-    q, k, v = (np.array(x)[0, 0] for x in (case.q, case.k, case.v))
-    theta, delta = (np.array(gate)[0, 0, 0] for gate in (case.gates.step, case.gates.threshold))
-    keep = np.exp(np.array(case.gates.log_keep)[0, 0, 0])
-    weights, sides = np.array(case.state.weights[0])[0, 0], set()
-    expected = np.empty_like(q)
-    for t in range(len(q)):
-        e = weights @ k[t] - v[t]
-        size = np.linalg.norm(e)
-        sides.add(bool(size <= delta[t]))
-        slope = 2 * e if size <= delta[t] else 2 * delta[t] * e / size
-        weights = keep[t] * weights - theta[t] * np.outer(slope, k[t])
-        expected[t] = weights @ q[t]
-    reads, _ = by_fast_form(case)
-    assert sides == {True, False}
-    np.testing.assert_allclose(np.array(reads)[0, 0], expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("power", [1.5, 2.0, 3.0])
-def test_the_lp_objective_is_equation_11_of_miras(power):
-    config = MemoryConfig(objective="lp", loss_power=power, depth=1, chunk_size=1, write_bound=None, momentum="none")
-    case = make_case(config=config, batch=1, heads=1, width=WIDTH)
-    k, v = (np.array(x)[0, 0] for x in (case.k, case.v))
-    theta, keep = np.array(case.gates.step)[0, 0, 0], np.exp(np.array(case.gates.log_keep)[0, 0, 0])
-    weights = np.array(case.state.weights[0])[0, 0]
-    for t in range(len(k)):
-        e = weights @ k[t] - v[t]
-        weights = keep[t] * weights - theta[t] * np.outer(power * np.sign(e) * np.abs(e) ** (power - 1), k[t])
-    _, state = by_fast_form(case)
-    # The absolute value is smoothed by 1e-6 under a root.
-    np.testing.assert_allclose(np.array(state.weights[0])[0, 0], weights, rtol=0, atol=5e-3 if power < 2 else 1e-5)
-
-
 def layer_norm(z):
     deviation = np.sqrt(z.var() + 1e-5)
     return (z - z.mean()) / deviation, deviation
@@ -230,6 +225,12 @@ def test_titans_is_the_default():
         recipes.mamba2(),
         recipes.yaad(),
         recipes.ttt_mlp(),
+        recipes.gla(),
+        recipes.titans_channels(),
+        recipes.moneta(),
+        recipes.memora(),
+        recipes.omega_net(),
+        recipes.atlas(),
     ],
 )
 def test_every_recipe_is_a_layer(config):

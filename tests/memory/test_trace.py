@@ -6,7 +6,7 @@ import pytest
 from models import build, uniform
 
 from titans_mlx.memory import MemoryState, NeuralMemory, objective, structure
-from titans_mlx.memory.layer import Inputs
+from titans_mlx.memory.projections import Inputs
 from titans_mlx.memory.trace import Recorder, Work, effective_rank, trace, trace_rows
 
 DIM, HEADS, TOKENS = 16, 2, 19

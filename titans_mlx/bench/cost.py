@@ -22,10 +22,15 @@ def memory_flops(config: MemoryConfig, dim: int, num_heads: int) -> float:
     whose gradient goes no further down.
 
     Raises:
-        ValueError: if the memory is not an anchored one.
+        ValueError: if the memory is not an anchored one with one alpha per head that writes one token's loss at a time.
     """
     if config.update != "anchored":
         raise ValueError(f"config must be anchored: there is no formula for the online form, got {config.update!r}")
+    if config.decay_per != "head" or config.forms_weights or config.omega > 1:
+        raise ValueError(
+            "config must have decay_per='head', retention='l2', no orthogonal_writes and omega=1, as the "
+            f"formula has, got {config.changes()}"
+        )
     chunk, width = config.chunk_size, dim // num_heads
     states = 1 if config.momentum == "none" else 2
     layers = 0.0
@@ -73,14 +78,16 @@ def state_bytes(config: TitansConfig, length: int) -> float:
     """
     dim, memory = config.dim, config.memory
     copies = 1 + (memory.momentum != "none") + (memory.update == "anchored")
-    weights = 4 * config.num_heads * sum(i * o for i, o in widths(memory, dim // config.num_heads))
+    shapes = widths(memory, dim // config.num_heads)
+    weights = 4 * config.num_heads * sum(i * o for i, o in shapes)
+    recent = 4 * config.num_heads * (memory.omega - 1) * (shapes[0][0] + dim // config.num_heads + 1)
     window = 2 * 4 * dim * min(length, config.window_size - 1)
     block = {
-        "lmm": copies * weights,
+        "lmm": copies * weights + recent,
         # M_prev, and keys and values of the segment's inputs and of the reads.
-        "mac": (copies + 1) * weights + 2 * 2 * 4 * dim * ((length - 1) % config.segment_size + 1),
-        "mag": copies * weights + window,
-        "mal": copies * weights + window,
+        "mac": (copies + 1) * weights + recent + 2 * 2 * 4 * dim * ((length - 1) % config.segment_size + 1),
+        "mag": copies * weights + recent + window,
+        "mal": copies * weights + recent + window,
         "transformer": 2 * 4 * dim * length,
         "sliding_window": window,
     }[config.variant]

@@ -24,22 +24,22 @@ DIM, HEADS, VOCAB = 256, 4, 256
 TOLERANCE = 1e-4
 
 
-def memory(config: MemoryConfig, seed: int = 0) -> NeuralMemory:
+def memory(config: MemoryConfig, seed: int = 0, dim: int = DIM, tolerance: float = TOLERANCE) -> NeuralMemory:
     """A memory of the benchmark's width, equal to its definition over two chunks and a ragged one, gradient included.
 
     Raises:
-        ValueError: if it is not equal within 1e-4, relative to the largest read or gradient.
+        ValueError: if it is not equal within ``tolerance``, relative to the largest read or gradient.
     """
     mx.random.seed(seed)
-    layer = NeuralMemory(DIM, HEADS, config=config)
-    x = mx.random.normal((1, 2 * config.chunk_size + 3, DIM))
+    layer = NeuralMemory(dim, HEADS, config=config)
+    x = mx.random.normal((1, 2 * config.chunk_size + 3, dim))
 
     def fast(layer: NeuralMemory, x: mx.array) -> mx.array:
         return layer.absorb(x)[0]
 
-    _require_equal("reads of the fast form", fast(layer, x), _defined(layer, x))
+    _require_equal("reads of the fast form", fast(layer, x), _defined(layer, x), tolerance)
     found, expected = (mx.grad(lambda x, reads=reads: reads(layer, x).square().sum())(x) for reads in (fast, _defined))
-    _require_equal("gradients of the fast form", found, expected)
+    _require_equal("gradients of the fast form", found, expected, tolerance)
     return layer
 
 
@@ -66,15 +66,15 @@ def model(config: TitansConfig, seed: int = 0) -> Titans:
     return made
 
 
-def _require_equal(what: str, given: mx.array, expected: mx.array) -> None:
+def _require_equal(what: str, given: mx.array, expected: mx.array, tolerance: float = TOLERANCE) -> None:
     error = (mx.abs(given - expected).max() / mx.abs(expected).max()).item()
-    if not error < TOLERANCE:
-        raise ValueError(f"{what} must equal the definition within {TOLERANCE:g}, got a relative error of {error:g}")
+    if not error < tolerance:
+        raise ValueError(f"{what} must equal the definition within {tolerance:g}, got a relative error of {error:g}")
 
 
-def features(batch: int, length: int) -> np.ndarray:
-    """Standard normal inputs (batch, length, DIM) float32, the same ones for everybody."""
-    return np.random.default_rng(0).normal(size=(batch, length, DIM)).astype(np.float32)
+def features(batch: int, length: int, dim: int = DIM) -> np.ndarray:
+    """Standard normal inputs (batch, length, dim) float32, the same ones for everybody."""
+    return np.random.default_rng(0).normal(size=(batch, length, dim)).astype(np.float32)
 
 
 def forward(layer: NeuralMemory, x: np.ndarray) -> Work:

@@ -7,11 +7,14 @@ from titans_mlx.claims import (
     contextual,
     depth,
     distractors,
+    family,
     far_text,
     frozen,
     gating,
     language,
+    mqar,
     needles,
+    outliers,
     recall_distance,
     series,
     staleness,
@@ -47,6 +50,9 @@ CLAIMS: dict[str, Claim] = {
         language,
         far_text,
         throughput,
+        mqar,
+        family,
+        outliers,
     )
 }
 

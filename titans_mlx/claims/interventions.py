@@ -86,12 +86,12 @@ def _gates(config: TitansConfig) -> dict[str, bool]:
 
 def scaled(gates: Gates, max_step: float, alpha: float = 1.0, eta: float = 1.0, theta: float = 1.0) -> Gates:
     """Gates times factors: alpha and eta stay below 1, theta at most ``max_step``."""
-    log_keep, log_momentum, step, threshold = gates
+    log_keep, log_momentum, step, *others = gates
     if log_keep is not None and alpha != 1:
         log_keep = mx.log1p(-mx.minimum(-mx.expm1(log_keep) * alpha, HIGHEST))
     if log_momentum is not None and eta != 1:
         log_momentum = mx.log(mx.clip(mx.exp(log_momentum) * eta, mx.exp(LEAST_LOG), HIGHEST))
-    return Gates(log_keep, log_momentum, step if theta == 1 else mx.minimum(step * theta, max_step), threshold)
+    return Gates(log_keep, log_momentum, step if theta == 1 else mx.minimum(step * theta, max_step), *others)
 
 
 def memories(model: Titans) -> list[NeuralMemory]:

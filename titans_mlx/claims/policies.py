@@ -8,7 +8,8 @@ import numpy as np
 from titans_mlx._check import check_count
 from titans_mlx.claims.interventions import changed, memories
 from titans_mlx.memory import MemoryState, NeuralMemory
-from titans_mlx.memory.layer import Inputs
+from titans_mlx.memory.learner import Gates
+from titans_mlx.memory.projections import Inputs
 from titans_mlx.memory.trace import trace
 from titans_mlx.model import Titans
 
@@ -59,12 +60,18 @@ def read_sparingly(model: Titans, tokens: np.ndarray, policy: Policy) -> tuple[m
         surprise = _surprise(reader, token, list(cache))
         may = policy(position, surprise)
         open_rows = mx.array(may.reshape(-1, 1, 1, 1))
-        memory.change_gates = lambda gates, rows=open_rows: gates._replace(step=mx.where(rows, gates.step, 0))
+        memory.change_gates = lambda gates, rows=open_rows: _closed(gates, rows)
         hidden.append(reader.hidden(token, cache))
         mx.eval(hidden[-1], cache)
         wrote.append(may)
         felt.append(surprise)
     return mx.concatenate(hidden, axis=1), np.stack(wrote, axis=1), np.stack(felt, axis=1)
+
+
+def _closed(gates: Gates, rows: mx.array) -> Gates:
+    """Gates that write only where ``rows`` (B, 1, 1, 1) is true, now or with a later token."""
+    share = None if gates.share is None else mx.where(rows, gates.share, 0)
+    return gates._replace(step=mx.where(rows, gates.step, 0), share=share)
 
 
 def _surprise(model: Titans, token: mx.array, cache: list) -> np.ndarray:

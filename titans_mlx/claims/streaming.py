@@ -14,7 +14,7 @@ import numpy as np
 from titans_mlx._check import check_count
 from titans_mlx.claims.training import asked_logits
 from titans_mlx.memory import MemoryState, NeuralMemory
-from titans_mlx.memory.layer import Inputs
+from titans_mlx.memory.projections import Inputs
 from titans_mlx.model import Cache, Titans
 from titans_mlx.tasks.recall import RecallTask
 

@@ -8,7 +8,7 @@ import mlx.nn as nn
 import numpy as np
 
 from titans_mlx.memory import MemoryState, NeuralMemory, Observer
-from titans_mlx.memory.layer import Inputs
+from titans_mlx.memory.projections import Inputs
 from titans_mlx.model import Cache, Titans
 from titans_mlx.tasks.recall import RecallTask
 

@@ -14,7 +14,15 @@ from titans_mlx.memory import Observer
 from titans_mlx.model import Cache, Titans
 
 MODEL_TYPE = "titans"
-GATES = ("decay_gate", "momentum_gate", "step_gate", "threshold_gate")
+GATES = (
+    "decay_gate",
+    "decay_rank_gate",
+    "channel_decay_gate",
+    "momentum_gate",
+    "step_gate",
+    "threshold_gate",
+    "share_gate",
+)
 """A memory's gates: their logits move its weights at every token, so they keep full precision."""
 
 

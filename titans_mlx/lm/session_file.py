@@ -12,7 +12,7 @@ from titans_mlx.model import Titans
 from titans_mlx.training.checkpoint import check_complete
 from titans_mlx.training.files import replacing
 
-FORMAT = "titans_mlx.session.1"
+FORMAT = "titans_mlx.session.2"
 
 
 def write_session(path: Path, model: Titans, arrays: dict[str, mx.array], position: int) -> None:
@@ -58,7 +58,7 @@ def read_session(path: Path, model: Titans) -> tuple[dict[str, mx.array], int]:
 def fingerprint(model: Titans) -> str:
     """SHA-256 of a model's configuration and of all its parameters."""
     arrays = dict(tree_flatten(model.parameters()))
-    return _digest(arrays, {"config": json.dumps(model.config.to_dict(), sort_keys=True)})
+    return _digest(arrays, {"config": json.dumps(model.config.changes(), sort_keys=True)})
 
 
 def _digest(arrays: dict[str, mx.array], texts: dict[str, str]) -> str:

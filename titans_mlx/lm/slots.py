@@ -64,7 +64,7 @@ def count(config: TitansConfig) -> int:
     """Slots of a block of this configuration."""
     memory, conv = config.memory, 3 if config.attention_conv_size else 0
     of_memory = memory.depth * (1 + (memory.momentum != "none") + (memory.update == "anchored"))
-    of_memory += 3 if memory.conv_size else 0
+    of_memory += (3 if memory.conv_size else 0) + (3 if memory.omega > 1 else 0)
     return {
         "lmm": of_memory,
         "mac": of_memory + memory.depth + (1 if memory.conv_size else 0) + 4,
@@ -76,7 +76,7 @@ def count(config: TitansConfig) -> int:
 
 
 def _pack_memory(state: MemoryState) -> list[mx.array]:
-    return [*state.weights, *(state.momentum or ()), *(state.anchor or ()), *state.tails]
+    return [*state.weights, *(state.momentum or ()), *(state.anchor or ()), *state.tails, *state.recent]
 
 
 def _memory(config: TitansConfig, slots: Iterator[mx.array], position: int) -> MemoryState:
@@ -87,6 +87,7 @@ def _memory(config: TitansConfig, slots: Iterator[mx.array], position: int) -> M
         anchor=_layers(config, slots) if memory.update == "anchored" else None,
         position=position,
         tails=tuple(islice(slots, 3 if memory.conv_size else 0)),
+        recent=tuple(islice(slots, 3 if memory.omega > 1 else 0)),
     )
 
 

@@ -16,10 +16,13 @@ Glossary, symbol -> name here -> where it is defined:
     k, v, q     key, value, query                                              eq. 11, 15  ``layer``
 
 Axes: B rows, T tokens, H heads, L memory layers, d head width, b slots of a chunk.
-``recurrent`` is the definition; ``chunked`` and ``online`` are fast forms that equal it.
+``recurrent`` is the definition; ``chunked`` and ``online`` are fast forms that equal it. What a chunk's queries read
+is in ``writes``, in ``formed`` where each token's weights have to be formed; ``omega``, ``periods`` and ``hierarchy``
+are what ATLAS and TNT add.
 """
 
+from titans_mlx.memory.hierarchy import CoarseAndFine
 from titans_mlx.memory.layer import NeuralMemory, Observer
 from titans_mlx.memory.state import MemoryState
 
-__all__ = ["MemoryState", "NeuralMemory", "Observer"]
+__all__ = ["CoarseAndFine", "MemoryState", "NeuralMemory", "Observer"]

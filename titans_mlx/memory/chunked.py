@@ -1,46 +1,27 @@
-"""The fast form for any depth: a chunk is a handful of matrix products, and no per-token weights are ever formed.
+"""The fast form for any depth: a chunk is a handful of matrix products, without the weights of any token.
 
 Forward and backward of the memory run once per chunk, at the anchor. Queries then go through the memory layer by
 layer with ``W_t`` implicit (paper eq. 16-18 and their dual form; coefficients in ``learner``):
 
     Y = a * (Z W^T) + c * (Z S^T) - ((Z X^T) * C diag(theta)) Delta
 
-``Z`` are the activations of the queries, ``X`` and ``Delta`` the factors of the writes, rows are tokens. Scalars per
-token go to whichever side of a product is narrower. Equal to ``recurrent`` for every configuration it accepts.
+``Z`` are the activations of the queries, ``X`` and ``Delta`` the factors of the writes, rows are tokens (``writes``).
+Where no sum of writes gives a token's weights, they are formed after all (``formed``). Equal to ``recurrent`` for every
+configuration it accepts.
 """
-
-from typing import NamedTuple
 
 import mlx.core as mx
 
 from titans_mlx._compiled import compiled, wanted
 from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory import objective, structure
-from titans_mlx.memory.learner import Coefficients, Gates, bounded_step, coefficients
+from titans_mlx.memory import objective, retention, structure
+from titans_mlx.memory.formed import formed
+from titans_mlx.memory.learner import Coefficients, Gates, bounded_step, chunk_coefficients
+from titans_mlx.memory.omega import Written, widened, written
 from titans_mlx.memory.state import MemoryState
 from titans_mlx.memory.structure import Norm
-
-Arrays = tuple[mx.array, ...]
-
-
-class Fast(NamedTuple):
-    """The fast weights: what a chunk reads and replaces."""
-
-    weights: Arrays
-    momentum: Arrays | None
-    anchor: Arrays
-
-
-class Write(NamedTuple):
-    """The rank-one writes ``theta delta x^T`` of a chunk at one memory layer.
-
-    Shapes: step (B, H, b, 1), delta (B, H, b, d_out), inputs (B, H, b, d_in).
-    """
-
-    step: mx.array
-    delta: mx.array
-    inputs: mx.array
+from titans_mlx.memory.writes import FORMS, Fast, Write
 
 
 def _fast(state: MemoryState) -> Fast:
@@ -65,11 +46,15 @@ def chunked(
     head = min(length, (size - phase) % size)
     body = (length - head) // size * size
     spans = [(0, head, 1), (head, head + body, body // size), (head + body, length, 1)]
+    spans, past = [span for span in spans if span[1] > span[0]], config.omega - 1
+    writes, gates = written(config, state, k, v, gates)
+    bounds = [0, *(stop for _, stop, _ in spans)]
+    pieces = (split(q, bounds[1:-1], axis=2), writes.pieces(bounds, past), gates.pieces(bounds[1:-1]))
     reads = []
-    for (start, *_, count), piece in cut(spans, q, k, v, gates):
+    for (start, _, count), *piece in zip(spans, *pieces, strict=True):
         read, fast = _chunks(config, fast, *piece, norm, count, fresh=start >= head)
         reads.append(read)
-    return join(reads), MemoryState(*fast, state.position + length, state.tails)
+    return join(reads), MemoryState(*fast, state.position + length, state.tails, writes.recent(past, length))
 
 
 def chunked_slots(
@@ -92,22 +77,33 @@ def chunked_slots(
     size = config.chunk_size if length > 1 else 1
     phase = state.position % size
     count = -(-(length + size - 1) // size)
-    source = mx.arange(count * size)[None, :] - phase[:, None]
-    real = (source >= 0) & (source < lengths[:, None])
-    source = mx.clip(source, 0, length - 1)
-    columns = [split(_gather(x, source, real), count, axis=2) for x in (q, k, v)]
+    writes, gates = written(config, state, k, v, gates)
+    past = config.omega - 1
+    seen = mx.arange(-past, count * size)[None, :] - phase[:, None]
+    known = (seen >= -past) & (seen < lengths[:, None])
+    seen = mx.clip(seen + past, 0, length + past - 1)
+    # A slot that counts for nothing still holds a token: zeros are where a loss may have no slope.
+    share = None if writes.share is None else _gather(writes.share, seen, known)
+    there = Written(_gather(writes.k, seen), _gather(writes.v, seen), share)
+    source, real = mx.clip(seen[:, past:] - past, 0, length - 1), known[:, past:]
+    real = real & (mx.arange(count * size)[None, :] >= phase[:, None])
     moved = Gates(*[None if g is None else _gather(g.swapaxes(2, 3), source, real).swapaxes(2, 3) for g in gates])
-    chunks = coefficients(moved.grid(count), real.reshape(-1, 1, 1, count, size)).chunks()
+    if gates.threshold is not None:
+        moved = moved._replace(threshold=_gather(gates.threshold.swapaxes(2, 3), source).swapaxes(2, 3))
     fast = _fast(state)
+    chunks = chunk_coefficients(config, moved, count, _shapes(fast), real.reshape(-1, 1, 1, count, size))
+    bounds = list(range(0, count * size + 1, size))
+    columns = (split(_gather(q, source, real), count, axis=2), there.pieces(bounds, past), chunks)
     reads = []
-    for chunk, (chunk_q, chunk_k, chunk_v, co) in enumerate(zip(*columns, chunks, strict=True)):
+    for chunk, (chunk_q, (chunk_k, chunk_v, share), co) in enumerate(zip(*columns, strict=True)):
+        co = widened(co, share)
         due = real[:, chunk * size : (chunk + 1) * size].any(-1) & (begins | (chunk > 0))
         anchor = tuple(mx.where(_per_row(due), w, a) for w, a in zip(fast.weights, fast.anchor, strict=True))
         read, fast = chunk_step(config, fast._replace(anchor=anchor), chunk_q, chunk_k, chunk_v, co, norm)
         reads.append(read)
     back = mx.clip(mx.arange(length)[None, :] + phase[:, None], 0, count * size - 1)
     y = _gather(join(reads), back, mx.arange(length)[None, :] < lengths[:, None])
-    return y, MemoryState(*fast, state.position + lengths, state.tails)
+    return y, MemoryState(*fast, state.position + lengths, state.tails, writes.recent(past, lengths))
 
 
 def chunk_step(
@@ -139,7 +135,8 @@ def plain_step(
     Args:
         config: the memory's configuration.
         fast: weights, momentum and anchor at the chunk's start.
-        q, k, v: (B, H, b, d).
+        q: (B, H, b, d).
+        k, v: (B, H, b, d), with the Omega rule those of ``omega - 1`` tokens more in front.
         co: coefficients of each memory layer, (B, H, ...), or of one for all.
         norm: slow LayerNorm parameters when ``config.norm``.
 
@@ -147,19 +144,24 @@ def plain_step(
         Reads (B, H, b, d) and the fast weights after the chunk, the anchor unchanged.
     """
     co *= config.depth // len(co)
-    output, trace = structure.forward(config, structure.with_weights(fast.anchor), k, norm, slopes=True)
+    anchor = retention.weights(config, fast.anchor)
+    output, trace = structure.forward(config, structure.with_weights(anchor), k, norm, slopes=True)
     error = objective.error(config, output, v, co[0].threshold)
-    deltas = structure.backward(config, fast.anchor, trace, error, norm)
+    deltas = structure.backward(config, anchor, trace, error, norm)
     writes = [
         Write(bounded_step(config, layer.step, delta, inputs), delta, inputs)
         for layer, delta, inputs in zip(co, deltas, trace.inputs, strict=True)
     ]
 
+    if config.forms_weights:
+        return formed(config, fast, q, co, writes, norm)
+    read, update = FORMS[config.decay_per]
+
     def linear(layer: int, z: mx.array) -> mx.array:
-        return _read(z, fast, layer, co[layer], writes[layer])
+        return read(z, fast, layer, co[layer], writes[layer])
 
     reads, _ = structure.forward(config, linear, q, norm)
-    updated = [_update(fast, layer, co[layer], writes[layer]) for layer in range(config.depth)]
+    updated = [update(fast, layer, co[layer], writes[layer]) for layer in range(config.depth)]
     momentum = None if fast.momentum is None else tuple(m for _, m in updated)
     return reads, Fast(tuple(w for w, _ in updated), momentum, fast.anchor)
 
@@ -169,75 +171,39 @@ def join(pieces: list[mx.array]) -> mx.array:
     return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
 
 
-def cut(
-    spans: list[tuple[int, int, int]], q: mx.array, k: mx.array, v: mx.array, gates: Gates
-) -> list[tuple[tuple[int, int, int], tuple[mx.array, mx.array, mx.array, Gates]]]:
-    """The inputs of each span (start, stop, anything) that is not empty; the spans follow one another."""
-    spans = [span for span in spans if span[1] > span[0]]
-    cuts = [start for start, *_ in spans[1:]]
-    pieces = [split(x, cuts, axis=2) for x in (q, k, v)]
-    return list(zip(spans, zip(*pieces, gates.pieces(cuts), strict=True), strict=True))
-
-
 def _chunks(
     config: MemoryConfig,
     fast: Fast,
     q: mx.array,
-    k: mx.array,
-    v: mx.array,
+    writes: Written,
     gates: Gates,
     norm: Norm | None,
     count: int,
     fresh: bool,
 ) -> tuple[mx.array, Fast]:
     """``count`` chunks of equal length; ``fresh``: each takes its anchor at its start."""
-    columns = [split(x, count, axis=2) for x in (q, k, v)]
+    bounds = list(range(0, q.shape[2] + 1, q.shape[2] // count))
+    columns = (split(q, count, axis=2), writes.pieces(bounds, config.omega - 1))
     reads = []
-    for chunk_q, chunk_k, chunk_v, co in zip(*columns, coefficients(gates.grid(count)).chunks(), strict=True):
+    for chunk_q, (k, v, share), co in zip(
+        *columns, chunk_coefficients(config, gates, count, _shapes(fast)), strict=True
+    ):
         if fresh:
             fast = fast._replace(anchor=fast.weights)
-        read, fast = chunk_step(config, fast, chunk_q, chunk_k, chunk_v, co, norm)
+        read, fast = chunk_step(config, fast, chunk_q, k, v, widened(co, share), norm)
         reads.append(read)
     return join(reads), fast
 
 
-def _read(z: mx.array, fast: Fast, layer: int, co: Coefficients, write: Write) -> mx.array:
-    """Rows of ``z`` through ``W_t`` of their own token."""
-    y = _scaled_product(co.weights, z, fast.weights[layer].swapaxes(-1, -2))
-    if fast.momentum is not None:
-        y = y + _scaled_product(co.momentum, z, fast.momentum[layer].swapaxes(-1, -2))
-    scores = (z @ write.inputs.swapaxes(-1, -2)) * (co.writes * write.step.swapaxes(-1, -2))
-    return mx.addmm(y, scores, write.delta, alpha=-1.0)
+def _shapes(fast: Fast) -> list[tuple[int, int]]:
+    """``(d_in, d_out)`` of each memory layer."""
+    return [(w.shape[-1], w.shape[-2]) for w in fast.weights]
 
 
-def _scaled_product(rows: mx.array, z: mx.array, matrix: mx.array) -> mx.array:
-    """``diag(rows) z matrix``."""
-    return (rows * z) @ matrix if z.shape[-1] <= matrix.shape[-1] else rows * (z @ matrix)
-
-
-def _update(fast: Fast, layer: int, co: Coefficients, write: Write) -> tuple[mx.array, mx.array | None]:
-    """``W_b`` and ``S_b`` of one memory layer."""
-
-    def written(base: mx.array, rows: mx.array) -> mx.array:
-        delta, inputs, rows = write.delta, write.inputs, rows * write.step
-        if inputs.shape[-1] <= delta.shape[-1]:
-            inputs = inputs * rows
-        else:
-            delta = delta * rows
-        return mx.addmm(base, delta.swapaxes(-1, -2), inputs, alpha=-1.0)
-
-    weights = co.last_weights * fast.weights[layer]
-    if fast.momentum is None:
-        return written(weights, co.last_writes), None
-    old = fast.momentum[layer]
-    weights = written(weights + co.last_momentum * old, co.last_writes)
-    return weights, written(co.momentum_keep * old, co.momentum_writes)
-
-
-def _gather(x: mx.array, source: mx.array, real: mx.array) -> mx.array:
-    """Tokens of x (B, H, T, d), moved per row to slots (B, S); zeros where a slot is not real."""
+def _gather(x: mx.array, source: mx.array, real: mx.array | None = None) -> mx.array:
+    """Tokens of x (B, H, T, d), moved per row to slots (B, S); with ``real`` zeros where a slot is not real."""
     moved = mx.take_along_axis(x, source[:, None, :, None], axis=2)
-    return mx.where(real[:, None, :, None], moved, 0)
+    return moved if real is None else mx.where(real[:, None, :, None], moved, 0)
 
 
 def _per_row(rows: mx.array) -> mx.array:

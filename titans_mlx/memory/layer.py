@@ -1,46 +1,30 @@
 """NeuralMemory: projections, convolutions and gates around the memory, writing and reading."""
 
-import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 
 from titans_mlx._check import check_count, check_finite, check_rank, check_sequence, check_type
-from titans_mlx._cpu import silu
-from titans_mlx._joint import linears
 from titans_mlx._recompute import recomputed
 from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
-from titans_mlx.convolution import ShortConv, convolve, qkv_convolutions
-from titans_mlx.memory import structure
+from titans_mlx.memory import retention, structure
 from titans_mlx.memory.chunked import chunked, chunked_slots
-from titans_mlx.memory.learner import Gates, implicit_step, make_gates, mask_gates
+from titans_mlx.memory.learner import Gates, mask_gates
 from titans_mlx.memory.online import online
+from titans_mlx.memory.periods import in_periods, in_periods_by_row
+from titans_mlx.memory.projections import Inputs, Projecting
 from titans_mlx.memory.readout import ReadOut
-from titans_mlx.memory.retention import birth_logits
 from titans_mlx.memory.state import MemoryState, check_state, positions, where_rows
 from titans_mlx.memory.structure import Norm
-
-NORMALISE_EPS = 1e-6
-
-
-class Inputs(NamedTuple):
-    """What the memory absorbs: q, k, v (B, H, T, d) float32 and the gates."""
-
-    q: mx.array
-    k: mx.array
-    v: mx.array
-    gates: Gates
-
 
 Observer = Callable[["NeuralMemory", MemoryState, Inputs], None]
 """Called by every write of a memory with the memory, its state before, and what it absorbs: for losses on the gates
 and for pictures of a memory at work."""
 
 
-class NeuralMemory(nn.Module):
+class NeuralMemory(Projecting):
     """A memory whose own weights take one gradient step per token (paper section 3.1).
 
     ``q, k, v = l2norm(silu(conv(W x)))`` (v without the norm); each token writes its value at its key by
@@ -48,7 +32,8 @@ class NeuralMemory(nn.Module):
     query from ``M_t`` (eq. 15). Causal, independent between rows, and the same however a sequence is cut into calls.
 
     ``change_gates``, an attribute, is a function of the gates, applied before they are used: for experiments that scale
-    or close them while reading. Persistent tokens are absorbed without it. None by default; in no checkpoint and in no
+    or close them while reading (with the Omega rule a token whose theta is closed is still written by its share, with
+    those after it). Persistent tokens are absorbed without it. None by default; in no checkpoint and in no
     configuration.
 
     Args:
@@ -60,8 +45,6 @@ class NeuralMemory(nn.Module):
     Raises:
         ValueError: if ``num_heads`` does not divide ``dim``, or a field has a value that is not allowed.
     """
-
-    change_gates: Callable[[Gates], Gates] | None = None
 
     def __init__(
         self,
@@ -81,33 +64,23 @@ class NeuralMemory(nn.Module):
         self.config = config = config if config is not None else MemoryConfig(**fields)
         check_type("config", config, MemoryConfig)
         self.dim, self.num_heads = dim, num_heads
-        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(dim, dim, bias=False) for _ in range(3))
-        if config.conv_size:
-            self.q_conv, self.k_conv, self.v_conv = qkv_convolutions(dim, config.conv_size, config.conv_birth)
+        self._make_projections()
         self._make_gates()
         self._make_weights()
         if readout:
             self.readout = ReadOut(dim, num_heads)
 
-    def _make_gates(self) -> None:
-        config, count = self.config, self.num_heads * self.config.gate_layers
-        decay = [logit for logit in birth_logits(config, self.num_heads) for _ in range(config.gate_layers)]
-        if config.decay == "learned":
-            self.decay_gate = _gate(self.dim, decay)
-        if config.momentum == "learned":
-            self.momentum_gate = _gate(self.dim, [_logit(config.momentum_init)] * count)
-        if config.step_size == "learned":
-            self.step_gate = _gate(self.dim, [_logit(config.step_init / config.max_step)] * count)
-        if config.objective == "huber" and config.threshold == "learned":
-            self.threshold_gate = _gate(self.dim, [_inverse_softplus(config.threshold_init)] * self.num_heads)
-
     def _make_weights(self) -> None:
         config, heads, width = self.config, self.num_heads, self.dim // self.num_heads
         shapes = [(heads, d_out, d_in) for d_in, d_out in structure.widths(config, width)]
-        if config.depth == 1:
+        if config.depth == 1 and config.retention != "lq":
             weights = [mx.zeros(shape) for shape in shapes]
         else:
-            weights = [mx.random.normal(shape) * shape[-1] ** -0.5 for shape in shapes]
+            # A key has length 1 however wide it is.
+            inputs = [width, *(shape[-1] for shape in shapes[1:])]
+            # Positive weights that hardly differ would all give the same output.
+            scales = [1.0 if config.retention == "kl" else size**-0.5 for size in inputs]
+            weights = [mx.random.normal(shape) * scale for shape, scale in zip(shapes, scales, strict=True)]
         # Not as a list: MLX cannot freeze arrays in one.
         for index, weight in enumerate(weights, 1):
             self[f"initial_weights_{index}"] = weight
@@ -131,6 +104,8 @@ class NeuralMemory(nn.Module):
         """
         check_count("batch_size", batch_size)
         if persistent is not None:
+            if self.config.reset_every:
+                raise ValueError("persistent must be None with reset_every: what they write would be lost at a reset")
             check_rank("persistent", persistent, 2, "(P, dim)")
             check_sequence("persistent", persistent[None], self.dim)
             change, self.change_gates = self.change_gates, None
@@ -147,7 +122,15 @@ class NeuralMemory(nn.Module):
             anchor=weights if self.config.update == "anchored" else None,
             position=0,
             tails=tuple(conv.birth_tail(batch_size) for conv in self._convs()),
+            recent=self._no_tokens(batch_size),
         )
+
+    def _no_tokens(self, batch_size: int) -> tuple[mx.array, ...]:
+        if self.config.omega == 1:
+            return ()
+        width = self.dim // self.num_heads
+        widths = (structure.widths(self.config, width)[0][0], width, 1)
+        return tuple(mx.zeros((batch_size, self.num_heads, self.config.omega - 1, width)) for width in widths)
 
     def reset(self, state: MemoryState, rows: mx.array | list[bool], persistent: mx.array | None = None) -> MemoryState:
         """``state`` with the rows marked true in ``rows`` (B,) bool back at birth, persistent tokens absorbed.
@@ -271,68 +254,40 @@ class NeuralMemory(nn.Module):
             real = mx.arange(x.shape[1])[None, :] < lengths[:, None]
             inputs = inputs._replace(gates=mask_gates(inputs.gates, real[:, None, None, :]))
             state = state._replace(position=positions(state, x.shape[0]))
-        if self.config.update == "online":
-            reads, state = online(self.config, state, *inputs, lengths=lengths)
-        elif unlike:
-            reads, state = chunked_slots(self.config, state, *inputs, self.norm, lengths)
-        else:
-            reads, state = chunked(self.config, state, *inputs, self.norm)
+        reads, state = self.run(state, *inputs, lengths if unlike else None)
         return self._merge(reads), state
 
-    def retrieve(self, q: mx.array, weights: tuple[mx.array, ...]) -> mx.array:
-        """``f(W; q)`` of queries (B, H, T, d), heads merged: (B, T, dim) float32."""
-        reads, _ = structure.forward(self.config, structure.with_weights(weights), q, self.norm)
-        return self._merge(reads)
+    def run(
+        self, state: MemoryState, q: mx.array, k: mx.array, v: mx.array, gates: Gates, lengths: mx.array | None = None
+    ) -> tuple[mx.array, MemoryState]:
+        """Absorb and read what is already projected: q, k, v and gates as :class:`Inputs` has them.
 
-    def query(self, x: mx.array, tail: mx.array | None) -> tuple[mx.array, mx.array | None]:
-        """Queries (B, H, T, d) float32 of x (B, T, dim), and the new tail of their convolution."""
-        tails = () if tail is None else (tail,)
-        q, tails = self._streams("q", x, tails)
-        return self._normalise(q), tails[0] if tails else None
-
-    def project(
-        self, x: mx.array, tails: tuple[mx.array, ...], lengths: mx.array | None = None
-    ) -> tuple[Inputs, tuple[mx.array, ...]]:
-        """Queries, keys, values and gates of x (B, T, dim), and the new tails of the convolutions."""
-        streams, tails = self._streams("qkv", x, tails, lengths)
-        qk, v = mx.split(streams, [2 * self.num_heads], axis=1)
-        q, k = mx.split(self._normalise(qk), 2, axis=1)
-        gates = self.gates(x)
-        if self.config.implicit_step:
-            gates = gates._replace(step=implicit_step(gates.step, k))
-        return Inputs(q, k, v, gates), tails
-
-    def gates(self, x: mx.array) -> Gates:
-        """The gates of x (B, T, dim), each (B, H, L, T) float32; L is 1 where memory layers share them.
-
-        They see a token whose root mean square is above 1 at 1: gates saturated by the size of an input, not by its
-        direction, let the outer gradient of a deep memory grow without end.
+        Returns:
+            Reads (B, H, T, d) float32 and the state after. With ``lengths`` (B,), where rows have positions or numbers
+            of tokens of their own, gates must be masked and ``state.position`` be an array.
         """
-        config, x = self.config, x.astype(mx.float32)
-        x = x * mx.rsqrt(mx.maximum(1, (x * x).mean(-1, keepdims=True)))
-        shape = (x.shape[0], self.num_heads, config.gate_layers, x.shape[1])
-        together = {1.0: ["decay", "momentum", "step"]}
-        if config.step_gate_scale != 1.0:
-            together = {1.0: ["decay", "momentum"], config.step_gate_scale: ["step"]}
-        logits: dict[str, mx.array] = {}
-        for scale, names in together.items():
-            names = [name for name in names if f"{name}_gate" in self]
-            if names:
-                flat = linears(x if scale == 1.0 else x * scale, [self[f"{name}_gate"] for name in names])
-                parts = mx.split(flat.astype(mx.float32).swapaxes(1, 2), len(names), axis=1)
-                logits |= {name: part.reshape(shape) for name, part in zip(names, parts, strict=True)}
-        if config.decay == "fixed":
-            per_head = mx.array(birth_logits(config, self.num_heads))
-            logits["decay"] = mx.broadcast_to(per_head[None, :, None, None], shape)
-        threshold = self._threshold(x) if config.objective == "huber" else None
-        gates = make_gates(config, *[logits.get(name) for name in ("decay", "momentum", "step")], shape, threshold)
-        return gates if self.change_gates is None else self.change_gates(gates)
+        if not self.config.reset_every:
+            return self._fast_form(state, q, k, v, gates, lengths)
+        born, streams = self.init_state(q.shape[0]), (q, k, v)
+        if lengths is None:
+            return in_periods(self.config, self._fast_form, born, state, streams, gates)
+        return in_periods_by_row(self.config, self._fast_form, born, state, streams, gates, lengths)
 
-    def _threshold(self, x: mx.array) -> mx.array:
-        """The logit of the objective's threshold, (B, H, 1, T): the error is one for all memory layers."""
-        if "threshold_gate" in self:
-            return self.threshold_gate(x).astype(mx.float32).swapaxes(1, 2)[:, :, None]
-        return mx.full((x.shape[0], self.num_heads, 1, x.shape[1]), _inverse_softplus(self.config.threshold_init))
+    def _fast_form(
+        self, state: MemoryState, q: mx.array, k: mx.array, v: mx.array, gates: Gates, lengths: mx.array | None = None
+    ) -> tuple[mx.array, MemoryState]:
+        """Reads (B, H, T, d) and the state after, without resets; ``lengths`` where rows are unlike."""
+        if self.config.update == "online":
+            return online(self.config, state, q, k, v, gates, lengths)
+        if lengths is not None:
+            return chunked_slots(self.config, state, q, k, v, gates, self.norm, lengths)
+        return chunked(self.config, state, q, k, v, gates, self.norm)
+
+    def retrieve(self, q: mx.array, weights: tuple[mx.array, ...]) -> mx.array:
+        """``f(W; q)`` of queries (B, H, T, d), heads merged: (B, T, dim) float32; ``weights`` as a state holds them."""
+        linear = structure.with_weights(retention.weights(self.config, weights))
+        reads, _ = structure.forward(self.config, linear, q, self.norm)
+        return self._merge(reads)
 
     @property
     def norm(self) -> Norm | None:
@@ -348,39 +303,6 @@ class NeuralMemory(nn.Module):
     def _out(self, x: mx.array, reads: mx.array) -> mx.array:
         return (self.readout(x, reads) if "readout" in self else reads).astype(x.dtype)
 
-    def _convs(self) -> list[ShortConv]:
-        return [self.q_conv, self.k_conv, self.v_conv] if self.config.conv_size else []
-
-    def _streams(
-        self, names: str, x: mx.array, tails: tuple[mx.array, ...], lengths: mx.array | None = None
-    ) -> tuple[mx.array, tuple[mx.array, ...]]:
-        """Projected, convolved and activated x, (B, streams * H, T, d) float32, and the new tails."""
-        x = linears(x, [self[f"{name}_proj"] for name in names])
-        if self.config.conv_size:
-            x, tails = convolve([self[f"{name}_conv"] for name in names], x, tails, lengths)
-        x = silu(x).astype(mx.float32)
-        return x.reshape(*x.shape[:2], len(names) * self.num_heads, -1).swapaxes(1, 2), tails
-
-    def _normalise(self, x: mx.array) -> mx.array:
-        if not self.config.qk_norm:
-            return x
-        return x * mx.rsqrt((x * x).sum(-1, keepdims=True) + NORMALISE_EPS)
-
     def _merge(self, reads: mx.array) -> mx.array:
         """Heads side by side, (B, T, dim), in float32: a norm comes before any smaller dtype could overflow."""
         return reads.swapaxes(1, 2).reshape(reads.shape[0], reads.shape[2], self.dim)
-
-
-def _gate(dim: int, bias: list[float]) -> nn.Linear:
-    gate = nn.Linear(dim, len(bias))
-    gate.bias = mx.array(bias)
-    return gate
-
-
-def _logit(p: float) -> float:
-    return -math.log(1 / p - 1)
-
-
-def _inverse_softplus(y: float) -> float:
-    # As written it is exact for large values too.
-    return y + math.log(-math.expm1(-y))

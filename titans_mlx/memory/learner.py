@@ -7,7 +7,8 @@ and decay together, which the paper leaves out):
     D[t, s] = prod_{s<j<=t} (1 - alpha_j)    E[s, i] = prod_{i<j<=s} eta_j    C = D diag(m) E
     a_t = D-product from the start           e_s = E-product from the start   c = D (m e)
 
-``m`` is 0 on masked slots: there ``W`` receives no momentum, alpha and theta are 0 and eta is 1.
+``m`` is 0 on masked slots: there ``W`` receives no momentum, alpha and theta are 0 and eta is 1. With an alpha per
+channel, ``D``, ``C``, ``a`` and ``c`` are one for each channel, and an axis in front of the tokens counts them.
 """
 
 from itertools import accumulate
@@ -17,7 +18,12 @@ import mlx.core as mx
 
 from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory.retention import log_keep, running_products
+from titans_mlx.memory.retention import by_layer, log_keep, running_products
+
+GATES = ("decay", "momentum", "step", "threshold", "share")
+"""The names of the gates' logits, in the order of :class:`Gates`."""
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_EPS = 1e-14
 
 Fields = TypeVar("Fields", bound=tuple)
 
@@ -26,16 +32,19 @@ class Gates(NamedTuple):
     """The memory's gates per token, head and memory layer, each (B, H, L, T) float32; L is 1 where layers share them.
 
     Attributes:
-        log_keep: ``log(1 - alpha)``, or None without decay.
+        log_keep: ``log(1 - alpha)``, or None without decay; with an alpha per channel L counts the channels of one
+            memory layer after the other.
         log_momentum: ``log(eta)``, or None without momentum.
         step: ``theta``.
         threshold: of the ``huber`` objective, L is always 1; or None.
+        share: by which a token counts in later writes of the Omega rule, in (0, 1), L is always 1; or None.
     """
 
     log_keep: mx.array | None
     log_momentum: mx.array | None
     step: mx.array
     threshold: mx.array | None = None
+    share: mx.array | None = None
 
     def pieces(self, cuts: list[int]) -> "list[Gates]":
         """The gates cut along the tokens, before each index in ``cuts``."""
@@ -62,6 +71,8 @@ class Coefficients(NamedTuple):
         momentum_writes: ``E[b]`` (..., b, 1), or None.
         momentum_keep: ``e_b`` (..., 1, 1), or None.
         threshold: of the objective (..., b, 1), or None.
+        received: ``D diag(m) diag(theta)`` (..., b, b), or None but for orthogonal writes.
+        carried: ``[e, E]`` (..., b, b + 1), likewise; the identity (b, b) without momentum.
     """
 
     step: mx.array
@@ -74,6 +85,8 @@ class Coefficients(NamedTuple):
     momentum_writes: mx.array | None
     momentum_keep: mx.array | None
     threshold: mx.array | None = None
+    received: mx.array | None = None
+    carried: mx.array | None = None
 
     def chunks(self) -> "list[tuple[Coefficients, ...]]":
         """Of coefficients (B, H, L, count, ...): for each chunk, those of its L memory layers."""
@@ -118,19 +131,13 @@ def _together(columns: list[list[mx.array]], like: Fields) -> list[Fields]:
     return rows
 
 
-def make_gates(
-    config: MemoryConfig,
-    decay: mx.array | None,
-    momentum: mx.array | None,
-    step: mx.array | None,
-    shape: tuple[int, int, int, int],
-    threshold: mx.array | None = None,
-) -> Gates:
-    """Gates from logits of ``shape`` (B, H, L, T); None where the configuration has no such gate.
+def make_gates(config: MemoryConfig, logits: dict[str, mx.array], shape: tuple[int, int, int, int]) -> Gates:
+    """Gates from logits by name, of ``shape`` (B, H, L, T) or as :class:`Gates` has it; None where there are none.
 
-    ``alpha = sigmoid``, ``eta = sigmoid``, ``theta = max_step * sigmoid``, optionally times ``1 - eta``; the threshold
-    of ``huber`` is a softplus.
+    ``alpha``, ``eta`` and the share are sigmoids, ``theta = max_step * sigmoid``, optionally times ``1 - eta``; the
+    threshold of ``huber`` is a softplus.
     """
+    decay, momentum, step, threshold, share = (logits.get(name) for name in GATES)
     theta = mx.full(shape, config.max_step) if step is None else config.max_step * mx.sigmoid(step)
     if config.normalized_step:
         theta = theta * mx.sigmoid(-momentum)
@@ -139,6 +146,7 @@ def make_gates(
         log_momentum=None if momentum is None else log_keep(-momentum),
         step=theta,
         threshold=None if threshold is None else mx.logaddexp(threshold, 0),
+        share=None if share is None else mx.sigmoid(share),
     )
 
 
@@ -153,23 +161,53 @@ def implicit_step(step: mx.array, k: mx.array) -> mx.array:
 def mask_gates(gates: Gates, real: mx.array) -> Gates:
     """Gates with ``theta = 0, alpha = 0, eta = 1`` where ``real`` (B, 1, 1, T) is false."""
     masked = [None if gate is None else mx.where(real, gate, 0) for gate in gates[:3]]
-    return Gates(*masked, gates.threshold)
+    return Gates(*masked, *gates[3:])
 
 
-def coefficients(gates: Gates, real: mx.array | None = None) -> Coefficients:
-    """The chunk's coefficients from gates (..., b) and, where slots are masked, ``real`` (..., b) bool."""
+def chunk_coefficients(
+    config: MemoryConfig,
+    gates: Gates,
+    count: int,
+    shapes: list[tuple[int, int]],
+    real: mx.array | None = None,
+) -> list[tuple[Coefficients, ...]]:
+    """For each of ``count`` chunks of equal length the coefficients of its memory layers ``(d_in, d_out)``.
+
+    Shapes: gates (B, H, L, T); ``real``, where slots are masked, (B, 1, 1, count, b) bool.
+    """
+    if config.decay_per == "head":
+        return coefficients(gates.grid(count), real, config.orthogonal_writes).chunks()
+    others = [None if gate is None else split(gate, gate.shape[2], axis=2) for gate in gates]
+    layers = []
+    for layer, keep in enumerate(by_layer(config, gates.log_keep, shapes)):
+        shared = [None if gate is None else gate[layer % len(gate)] for gate in others[1:]]
+        layers.append(unstack_fields(coefficients(Gates(keep, *shared).grid(count), real), 3))
+    return [tuple(_without_channels(co) for co in chunk) for chunk in zip(*layers, strict=True)]
+
+
+def _without_channels(co: Coefficients) -> Coefficients:
+    """A layer's coefficients (B, H, channels, ...) without that axis where there is nothing for it to count."""
+    alike = {name: getattr(co, name) for name in ("step", "momentum_writes", "momentum_keep", "threshold")}
+    return co._replace(**{name: None if x is None else x.squeeze(2) for name, x in alike.items()})
+
+
+def coefficients(gates: Gates, real: mx.array | None = None, apart: bool = False) -> Coefficients:
+    """The chunk's coefficients from gates (..., b) and, where slots are masked, ``real`` (..., b) bool.
+
+    ``apart`` keeps ``D`` and ``E`` beside their product.
+    """
     size = gates.step.shape[-1]
     logs = [log for log in (gates.log_momentum, gates.log_keep) if log is not None]
-    products = list(running_products(mx.stack(logs))) if logs else []
+    products = _all_running_products(logs)
     if gates.log_keep is not None:
         weights, fade = mx.split(products.pop(), [1], axis=-1)
     else:
         fade = mx.broadcast_to(mx.tri(size, size, dtype=gates.step.dtype), (*gates.step.shape, size))
         weights = mx.ones_like(gates.step)[..., None]
+    received = fade if real is None else fade * real[..., None, :]
     if not products:
         writes, momentum, momentum_writes, momentum_keep = fade, None, None, None
     else:
-        received = fade if real is None else fade * real[..., None, :]
         momentum, writes = mx.split(received @ products[0], [1], axis=-1)
         momentum_keep, momentum_writes = mx.split(products[0][..., -1:, :].swapaxes(-1, -2), [1], axis=-2)
     return Coefficients(
@@ -183,7 +221,36 @@ def coefficients(gates: Gates, real: mx.array | None = None) -> Coefficients:
         momentum_writes=momentum_writes,
         momentum_keep=momentum_keep,
         threshold=None if gates.threshold is None else mx.broadcast_to(gates.threshold, gates.step.shape)[..., None],
+        received=received * gates.step[..., None, :] if apart else None,
+        carried=(products[0] if gates.log_momentum is not None else _identity(gates.step)) if apart else None,
     )
+
+
+def _identity(step: mx.array) -> mx.array:
+    """(..., b, b) for gates (..., b)."""
+    size = step.shape[-1]
+    return mx.broadcast_to(mx.eye(size, dtype=step.dtype), (*step.shape, size))
+
+
+def _all_running_products(logs: list[mx.array]) -> list[mx.array]:
+    """Of several gates, as one where they are alike."""
+    if len(logs) == 2 and logs[0].shape == logs[1].shape:
+        return list(running_products(mx.stack(logs)))
+    return [running_products(log) for log in logs]
+
+
+def orthogonalised(x: mx.array) -> mx.array:
+    """The nearest orthogonal matrix of each (..., m, n), about: singular values of 0.7 to 1.2 (Muon, Jordan 2024).
+
+    Five steps of a Newton-Schulz iteration of degree five; a zero matrix stays one.
+    """
+    wide = x if x.shape[-2] <= x.shape[-1] else x.swapaxes(-1, -2)
+    wide = wide * mx.rsqrt((wide * wide).sum((-1, -2), keepdims=True) + NEWTON_SCHULZ_EPS)
+    a, b, c = NEWTON_SCHULZ
+    for _ in range(5):
+        square = wide @ wide.swapaxes(-1, -2)
+        wide = a * wide + (b * square + c * (square @ square)) @ wide
+    return wide if x.shape[-2] <= x.shape[-1] else wide.swapaxes(-1, -2)
 
 
 def bounded_step(config: MemoryConfig, step: mx.array, delta: mx.array, inputs: mx.array) -> mx.array:

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory.chunked import cut, join
+from titans_mlx.memory.chunked import join
 from titans_mlx.memory.learner import Coefficients, Gates, coefficients, unstack_fields
 from titans_mlx.memory.state import MemoryState
 
@@ -43,7 +44,7 @@ def online(
     body = count * min(config.chunk_size, length)
     weights, momentum = state.weights[0], None if state.momentum is None else state.momentum[0]
     reads = []
-    for (start, stop, chunks), piece in cut([(0, body, count), (body, length, 1)], q, k, v, gates):
+    for (start, stop, chunks), piece in _cut([(0, body, count), (body, length, 1)], q, k, v, gates):
         here = None if real is None else real[:, start:stop]
         read, weights, momentum = _chunks(config, weights, momentum, *piece, here, chunks)
         reads.append(read)
@@ -59,6 +60,16 @@ def online(
     return (y + q if config.residual else y), after
 
 
+def _cut(
+    spans: list[tuple[int, int, int]], q: mx.array, k: mx.array, v: mx.array, gates: Gates
+) -> list[tuple[tuple[int, int, int], tuple[mx.array, mx.array, mx.array, Gates]]]:
+    """The inputs of each span (start, stop, anything) that is not empty; the spans follow one another."""
+    spans = [span for span in spans if span[1] > span[0]]
+    cuts = [start for start, *_ in spans[1:]]
+    pieces = [split(x, cuts, axis=2) for x in (q, k, v)]
+    return list(zip(spans, zip(*pieces, gates.pieces(cuts), strict=True), strict=True))
+
+
 def _chunks(
     config: MemoryConfig,
     weights: mx.array,
@@ -71,8 +82,7 @@ def _chunks(
     count: int,
 ) -> tuple[mx.array, mx.array, mx.array | None]:
     """``count`` chunks of equal length: systems and right-hand sides for all at once, then the chain of weights."""
-    shape = q.shape
-    q, k, v = (x.reshape(*shape[:2], count, -1, shape[-1]) for x in (q, k, v))
+    q, k, v = (x.reshape(*x.shape[:2], count, -1, x.shape[-1]) for x in (q, k, v))
     gates = gates.grid(count)
     co = coefficients(gates, None if real is None else real.reshape(-1, 1, 1, count, q.shape[3]))
     co = Coefficients(*[None if x is None else x.squeeze(2) for x in co])
@@ -95,7 +105,7 @@ def _chunks(
     reads = _plus(reads, co.weights * q, mx.stack(old_weights, axis=2))
     if momentum is not None:
         reads = _plus(reads, co.momentum * q, mx.stack(old_momentum, axis=2))
-    return reads.reshape(shape), weights, momentum
+    return reads.flatten(2, 3), weights, momentum
 
 
 class Link(NamedTuple):

@@ -2,14 +2,43 @@
 
 Products of ``1 - alpha`` are carried as logarithms, and the logarithm comes from the gate's logit:
 ``1 - sigmoid`` would round a small alpha away.
+
+Decay and writes act on what a state holds. Where that is not the weights themselves (``lq``, ``kl``), :func:`weights`
+says what they are: mirror descent, each retention with its own map (Miras, sections 3.2 and 5).
 """
 
 import math
+from itertools import accumulate
 
 import mlx.core as mx
 
 from titans_mlx._cpu import exp
+from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
+
+SMOOTH = 1e-6
+"""Under the root of ``lq``'s norm: held values that are all zero are weights that are all zero."""
+
+
+def weights(config: MemoryConfig, held: tuple[mx.array, ...]) -> tuple[mx.array, ...]:
+    """The weights of each memory layer (..., d_out, d_in), from what a state holds of them.
+
+    ``l2``: the same. ``lq``: ``A / ||A||_q^(q-2)``, the norm over the whole layer (Miras eq. 24). ``kl``: ``d_in``
+    times the softmax of the logarithms along the inputs, so that weights are positive and 1 on average (eq. 21, 27).
+    """
+    if config.retention == "l2":
+        return held
+    if config.retention == "kl":
+        return tuple(layer.shape[-1] * mx.softmax(layer, axis=-1) for layer in held)
+    power = config.retention_power
+    sizes = [(mx.abs(layer) ** power).sum((-1, -2), keepdims=True) + SMOOTH for layer in held]
+    return tuple(layer * size ** (2 / power - 1) for layer, size in zip(held, sizes, strict=True))
+
+
+def channels(config: MemoryConfig, shapes: list[tuple[int, int]]) -> list[int]:
+    """How many alphas of their own each memory layer has, of layers ``(d_in, d_out)``: one, or one per channel."""
+    axis = {"row": 1, "column": 0}.get(config.decay_per)
+    return [1 if axis is None else shape[axis] for shape in shapes]
 
 
 def log_keep(logit: mx.array) -> mx.array:
@@ -23,6 +52,11 @@ def birth_logits(config: MemoryConfig, num_heads: int) -> list[float]:
     if len(init) != num_heads:
         raise ValueError(f"decay_init must be one number or one per head ({num_heads}), got {len(init)} numbers")
     return [math.log(alpha / (1 - alpha)) for alpha in init]
+
+
+def by_layer(config: MemoryConfig, log_keep: mx.array, shapes: list[tuple[int, int]]) -> list[mx.array]:
+    """``log_keep`` (B, H, channels, T), one per channel, of each memory layer ``(d_in, d_out)``."""
+    return split(log_keep, list(accumulate(channels(config, shapes)[:-1])), axis=2)
 
 
 def running_products(log_factors: mx.array) -> mx.array:

@@ -21,6 +21,8 @@ class MemoryState(NamedTuple):
             ``chunk_size`` it serves until that memory's next boundary.
         position: tokens absorbed since birth; an int when all rows agree, else (B,) int32.
         tails: last ``conv_size - 1`` inputs of the q, k and v convolutions, each (B, conv_size - 1, dim); or ().
+        recent: of the last ``omega - 1`` tokens keys (B, H, omega - 1, d_in), as wide as the first layer's inputs,
+            values (..., d) and shares (..., 1), which are 0 where there was none; or ().
     """
 
     weights: tuple[mx.array, ...]
@@ -28,6 +30,7 @@ class MemoryState(NamedTuple):
     anchor: tuple[mx.array, ...] | None
     position: int | mx.array
     tails: tuple[mx.array, ...]
+    recent: tuple[mx.array, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -37,7 +40,7 @@ class MemoryState(NamedTuple):
     @property
     def nbytes(self) -> int:
         """Bytes held; independent of how many tokens were absorbed."""
-        arrays = (*self.weights, *(self.momentum or ()), *(self.anchor or ()), *self.tails)
+        arrays = (*self.weights, *(self.momentum or ()), *(self.anchor or ()), *self.tails, *self.recent)
         return sum(array.nbytes for array in arrays)
 
     def detach(self) -> "MemoryState":
@@ -83,6 +86,7 @@ def where_rows(rows: mx.array, chosen: MemoryState, other: MemoryState) -> Memor
         anchor=pick_all(chosen.anchor, other.anchor),
         position=pick(positions(chosen, count), positions(other, count)),
         tails=pick_all(chosen.tails, other.tails),
+        recent=pick_all(chosen.recent, other.recent),
     )
 
 
@@ -99,7 +103,8 @@ def check_state(name: str, state: MemoryState, born: MemoryState, batch_size: in
     wanted, given = _layout(born), _layout(state)
     if wanted != given:
         raise ValueError(f"{name} must come from this configuration: per row {wanted}, got {given}")
-    arrays = [array for field in (state.weights, state.momentum, state.anchor, state.tails) for array in field or ()]
+    fields = (state.weights, state.momentum, state.anchor, state.tails, state.recent)
+    arrays = [array for field in fields for array in field or ()]
     for array in arrays:
         if array.shape[0] != batch_size:
             raise ValueError(f"{name} must have the batch size of the input, {batch_size}, got {array.shape[0]}")
@@ -128,5 +133,5 @@ def _layout(state: MemoryState) -> dict[str, list[str] | None]:
 
     return {
         name: None if (arrays := getattr(state, name)) is None else [described(a, name == "tails") for a in arrays]
-        for name in ("weights", "momentum", "anchor", "tails")
+        for name in ("weights", "momentum", "anchor", "tails", "recent")
     }

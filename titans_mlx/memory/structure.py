@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import mlx.core as mx
+import numpy as np
 
 from titans_mlx._cpu import gelu, gelu_and_slope, sigmoid
 from titans_mlx.config import Activation, MemoryConfig
@@ -41,10 +42,22 @@ class Trace(NamedTuple):
 
 
 def widths(config: MemoryConfig, head_dim: int) -> list[tuple[int, int]]:
-    """``(d_in, d_out)`` of each memory layer: d, xd, ..., xd, d."""
+    """``(d_in, d_out)`` of each memory layer: d, xd, ..., xd, d; the first is wider with ``key_degree`` 2."""
     hidden = config.expansion * head_dim
-    sizes = [head_dim, *[hidden] * (config.depth - 1), head_dim]
+    first = head_dim if config.key_degree == 1 else head_dim * (head_dim + 3) // 2
+    sizes = [first, *[hidden] * (config.depth - 1), head_dim]
     return list(pairwise(sizes))
+
+
+def features(config: MemoryConfig, x: mx.array) -> mx.array:
+    """Keys or queries (..., d) as the memory sees them: themselves, or with all products of two (``key_degree`` 2)."""
+    if config.key_degree == 1:
+        return x
+    left, right = np.triu_indices(x.shape[-1])
+    # A product of two different entries stands for both of its orders.
+    orders = mx.array(np.where(left == right, 1.0, 2**0.5), dtype=x.dtype)
+    products = mx.take(x, mx.array(left), axis=-1) * mx.take(x, mx.array(right), axis=-1) * orders
+    return mx.concatenate([x, products], axis=-1) * 2**-0.5
 
 
 def with_weights(weights: tuple[mx.array, ...]) -> Linear:

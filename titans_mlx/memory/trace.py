@@ -10,8 +10,10 @@ import mlx.core as mx
 import numpy as np
 
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory.layer import Inputs, NeuralMemory
+from titans_mlx.memory import retention
+from titans_mlx.memory.layer import NeuralMemory
 from titans_mlx.memory.learner import Gates
+from titans_mlx.memory.projections import Inputs
 from titans_mlx.memory.recurrent import recurrent, surprise
 from titans_mlx.memory.state import MemoryState
 
@@ -21,7 +23,8 @@ class Work(NamedTuple):
 
     Attributes:
         surprise: ``||u_t||_F``, the norm of the gradient of eq. 12 before bound and step size.
-        alpha: share of the old weights that is forgotten (eq. 13); 0 without decay.
+        alpha: share of the old weights that is forgotten (eq. 13), the mean over channels that have their own; 0
+            without decay.
         eta: share of past surprise that is carried (eq. 14); 0 without momentum.
         theta: share of momentary surprise that is written (eq. 14).
         movement: ``||W_t - W_0||_F``, ``W_0`` the weights of the state it began with.
@@ -82,20 +85,22 @@ def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs, ranks: bool 
         ValueError: if ``state`` is of another configuration or batch size.
     """
     memory.check_state(state, inputs.q.shape[0])
-    config, norm, first = memory.config, memory.norm, state.weights
-    surprises, movements, used = [], [], []
+    config, norm, first = memory.config, memory.norm, retention.weights(memory.config, state.weights)
+    surprises, movements, used, born = [], [], [], memory.init_state(inputs.q.shape[0])
     for q, k, v, gates in _tokens(inputs):
-        _, after = recurrent(config, state, q, k, v, gates, norm)
+        _, after = recurrent(config, state, q, k, v, gates, norm, born=born)
         threshold = None if gates.threshold is None else gates.threshold[:, :, 0, :, None]
-        gradients = surprise(config, _gradient_point(config, state, after, gates), norm, k, v, threshold)
+        point = retention.weights(config, _gradient_point(config, state, after, gates))
+        gradients = surprise(config, point, norm, k, v, threshold)
         surprises.append(_norms(gradients))
-        changes = [w - w0 for w, w0 in zip(after.weights, first, strict=True)]
+        changes = [w - w0 for w, w0 in zip(retention.weights(config, after.weights), first, strict=True)]
         movements.append(_norms(changes))
         if ranks:
             used.append(np.stack([effective_rank(np.array(change)) for change in changes], axis=-1))
         state = after
         mx.eval(state, surprises[-1], movements[-1])
-    gates = Gates(*[None if g is None else _of_layers(g, config.depth) for g in inputs.gates])
+    gates = inputs.gates._replace(log_keep=_mean_log_keep(config, inputs.gates.log_keep, first))
+    gates = Gates(*[None if g is None else _of_layers(g, config.depth) for g in gates])
     nothing = mx.zeros_like(gates.step)
     return Work(
         surprise=np.array(mx.stack(surprises, axis=-1)),
@@ -173,6 +178,14 @@ def _gradient_point(
 def _norms(layers: list[mx.array]) -> mx.array:
     """Frobenius norms of arrays (B, H, d_out, d_in), one per memory layer: (B, H, L)."""
     return mx.stack([mx.sqrt((x * x).sum((-1, -2))) for x in layers], axis=-1)
+
+
+def _mean_log_keep(config: MemoryConfig, log_keep: mx.array | None, weights: tuple[mx.array, ...]) -> mx.array | None:
+    """Of each memory layer, where its channels have alphas of their own."""
+    if config.decay_per == "head":
+        return log_keep
+    layers = retention.by_layer(config, log_keep, [(w.shape[-1], w.shape[-2]) for w in weights])
+    return mx.log(mx.concatenate([mx.exp(layer).mean(2, keepdims=True) for layer in layers], axis=2))
 
 
 def _of_layers(gate: mx.array, depth: int) -> mx.array:

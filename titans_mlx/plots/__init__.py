@@ -8,6 +8,7 @@ from titans_mlx.plots.recall import chosen_rows, cost_chart, recall_chart, recal
 from titans_mlx.plots.style import OTHERS, SOLID, STYLES, use_theme
 from titans_mlx.plots.sweep import dot_chart, matrix_chart, small_multiples, sweep_chart
 from titans_mlx.plots.values import gain_chart, length_chart, tenth_chart, value_chart
+from titans_mlx.plots.weights import weights_chart
 from titans_mlx.plots.work import attention_chart, bits_chart, memory_heatmap, text_strip, token_strip
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "token_strip",
     "use_theme",
     "value_chart",
+    "weights_chart",
 ]
