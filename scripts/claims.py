@@ -5,8 +5,9 @@
     python scripts/claims.py report
     python scripts/claims.py report --check     # fails if README.md does not say what the stored data say
 
-Results already stored are kept: after a stop, the jobs that were under way begin again, and no other. `list` says how
-many results are stored, and how many of them come from an older source than this one: they stay evidence.
+Results already stored are kept: after a stop, the jobs that were under way go on from the last checkpoints of their
+trainings, where nothing has changed since, and no other is run. `list` says how many results are stored, and how many
+of them come from an older source than this one: they stay evidence.
 """
 
 import argparse

@@ -5,23 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 
 from titans_mlx import Titans
 from titans_mlx.claims import CLAIMS, recall_distance, streaming
 from titans_mlx.claims.base import Job
+from titans_mlx.claims.fitting import fit, kept_in
 from titans_mlx.claims.matching import match_parameters
 from titans_mlx.claims.recall_jobs import (
     model_configs,
 )
 from titans_mlx.claims.report import BEGIN, END, RECIPES, check_table, write_table
 from titans_mlx.claims.statistics import accuracy_interval
-from titans_mlx.claims.store import result_path, run_and_store, stored_rows
+from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
 from titans_mlx.claims.training import asked_logits, recall_batches, recall_loss
 from titans_mlx.config import TitansConfig
 from titans_mlx.tasks.recall import RecallTask
+from titans_mlx.training import TrainConfig
 
 CLAIM = recall_distance.CLAIM
 
@@ -162,6 +165,55 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     text = readme.read_text()
     assert CLAIM.statement in text and "what was there" not in text
     assert text.startswith("before\n") and text.endswith("after\n")
+
+
+class Killed(BaseException):
+    """As a process that is ended from outside."""
+
+
+def test_a_killed_job_goes_on_within_its_training(tmp_path: Path) -> None:
+    """It gives what a job never killed gives, and leaves nothing behind but its result."""
+    job = CLAIM.jobs("smoke")[0]
+    job = Job(job.id, {**job.settings, "training": {**job.settings["training"], "steps": 16}, "seeds": [0, 1]})
+    expected = CLAIM.run_job(job, None)
+
+    def kill(what: str, share: float) -> None:
+        if "training" in what and share > 0.6 * total:
+            raise Killed
+
+    shares: list[float] = []
+    CLAIM.run_job(job, lambda what, share: shares.append(share) if "training" in what else None)
+    total = max(shares)
+    with pytest.raises(Killed):
+        run_and_store(tmp_path, CLAIM, job, kill)
+    runs = sorted((tmp_path / UNFINISHED / CLAIM.id / job.id).glob("*/*"))
+    assert len(runs) == 2 and not result_path(tmp_path, CLAIM, job).exists()
+    made: list[float] = []
+    rows = run_and_store(tmp_path, CLAIM, job, lambda what, share: made.append(share) if "training" in what else None)
+    assert 0 < len(made) < len(shares) / 2
+    assert json.loads(result_path(tmp_path, CLAIM, job).read_text())["provenance"]["resumed"]
+    timed = ("train_seconds", "seconds_per_sequence", "peak_bytes")
+    for row, wanted in zip(rows, expected, strict=True):
+        assert {k: v for k, v in row.items() if k not in timed} == {k: v for k, v in wanted.items() if k not in timed}
+    assert not (tmp_path / UNFINISHED / CLAIM.id / job.id).exists()
+
+
+def test_two_trainings_of_one_name_are_kept_apart(tmp_path: Path) -> None:
+    """The second of a job does not take the first's parameters for its own."""
+    schedule = TrainConfig(steps=2, warmup=0, learning_rate=0.1)
+
+    def fitted() -> list[float]:
+        models = [nn.Linear(1, 1, bias=False) for _ in range(2)]
+        for start, model in enumerate(models):
+            model.weight = mx.full((1, 1), float(start))
+            fit(model, lambda model, x: model(x).square().sum(), lambda step: (mx.ones((1, 1)),), schedule, "it", None)
+        return [model.weight.item() for model in models]
+
+    alone = fitted()
+    assert alone[0] != alone[1]
+    for _ in range(2):
+        with kept_in(tmp_path):
+            assert fitted() == alone
 
 
 @pytest.mark.parametrize("text", ["none", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {END}", f"{BEGIN} {BEGIN} {END}"])

@@ -15,6 +15,7 @@ import numpy as np
 
 from titans_mlx._check import check_count
 from titans_mlx.claims.base import Job, Progress, Row, Verdict, job_id
+from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.interventions import FACTORS, changed, check_change, memories, read
 from titans_mlx.claims.recall_runs import train_config, training_options
 from titans_mlx.claims.search import Trained, train_all
@@ -36,7 +37,7 @@ from titans_mlx.tasks import (
     TrackingTask,
     WorldTask,
 )
-from titans_mlx.training import count_parameters, train
+from titans_mlx.training import count_parameters
 
 TEST = 2
 """First part of a test batch's seed; those of training and validation are others."""
@@ -209,7 +210,6 @@ def train_models(settings: dict[str, Any], progress: Progress | None = None) -> 
 
 def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
     tasks = [make_task(fields) for fields in settings["train"]]
-    steps = settings["training"]["steps"]
 
     def batches(step: int) -> tuple[np.ndarray, ...]:
         chosen = tasks[np.random.default_rng((TRAIN, seed, step)).integers(len(tasks))]
@@ -217,14 +217,10 @@ def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, prog
         drawn = chosen.sample(count, (TRAIN, seed, step, chosen.length))
         return drawn.tokens, drawn.positions, drawn.answers
 
-    def report(step: int, record: Row) -> None:
-        if progress is not None:
-            progress(f"{settings['model']}: training, loss {record['loss']:.2f}", step / steps)
-
     mx.random.seed(seed)
     model = changed(Titans(TitansConfig.from_dict(settings["architecture"])), settings.get("train_change", {}))
     schedule = train_config(settings["training"], entry, seed)
-    result = train(model, recall_loss(0.0), batches, schedule, progress=report)
+    result = fit(model, recall_loss(0.0), batches, schedule, f"{settings['model']}: training", progress)
     validation = make_task(settings.get("validate", settings["train"][-1]))
     correct = answered(model, validation.sample(64, (VALIDATE, 0)), {})
     for memory in memories(model):

@@ -9,6 +9,7 @@ import mlx.core as mx
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
+from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.interventions import memories, reborn
 from titans_mlx.claims.lab import verdict
 from titans_mlx.claims.matching import match_parameters, parameters
@@ -24,7 +25,7 @@ from titans_mlx.lm.scores import bits_per_byte, by_position, nats, text_loss
 from titans_mlx.lm.tokens import Tokens, gather
 from titans_mlx.memory import recipes
 from titans_mlx.model import Titans
-from titans_mlx.training import count_parameters, train
+from titans_mlx.training import count_parameters
 
 SHAKESPEARE = "tinyshakespeare"
 CORPORA = (STANDARD_LIBRARY, SHAKESPEARE)
@@ -132,13 +133,8 @@ def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, prog
     model = Titans(TitansConfig.from_dict(settings["architecture"]))
     schedule = train_config(settings["training"], entry, seed)
     batches = parts["train"].batches(settings["batch"], settings["length"], (TRAIN, seed))
-
-    def report(step: int, record: Row) -> None:
-        if progress is not None:
-            what = f"{settings['model']} on {settings['corpus']}, loss {record['loss']:.2f}"
-            progress(what, step / schedule.steps)
-
-    result = train(model, text_loss, batches, schedule, progress=report)
+    what = f"{settings['model']} on {settings['corpus']}"
+    result = fit(model, text_loss, batches, schedule, what, progress)
     held_out = parts["validation"].batches(settings["windows"], settings["length"], VALIDATE)(0)
     # The search keeps the largest score.
     return Trained(model, entry, seed, result.seconds, -bits_per_byte(nats(model, *held_out)))

@@ -5,13 +5,14 @@ from typing import Any
 import mlx.core as mx
 
 from titans_mlx.claims.base import Job, Progress, Row, part
+from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.search import Trained, train_all
 from titans_mlx.claims.streaming import recall_by_distance
 from titans_mlx.claims.training import recall_batches, recall_loss, validation_accuracy
 from titans_mlx.config import TitansConfig
 from titans_mlx.model import Titans
 from titans_mlx.tasks.recall import SETTINGS, RecallTask
-from titans_mlx.training import TrainConfig, count_parameters, train
+from titans_mlx.training import TrainConfig, count_parameters
 
 COMPILED_STEPS = 300
 NEAR = 16_384
@@ -85,17 +86,13 @@ def train_model(
     progress: Progress | None = None,
 ) -> tuple[Titans, float]:
     """A model trained at an entry of the grid, and the seconds it took."""
-    steps = settings["training"]["steps"]
     mx.random.seed(seed)
     model = Titans(config)
 
-    def report(step: int, record: Row) -> None:
-        if progress is not None:
-            progress(f"{settings['model']}: training, loss {record['loss']:.2f}", step / steps)
-
     batches = recall_batches(task, settings["lengths"], seed, settings["train_pairs"], settings["tokens_per_step"])
     schedule = train_config(settings["training"], entry, seed)
-    result = train(model, recall_loss(settings["write_cost"]), batches, schedule, progress=report)
+    what = f"{settings['model']}: training"
+    result = fit(model, recall_loss(settings["write_cost"]), batches, schedule, what, progress)
     return model, result.seconds
 
 

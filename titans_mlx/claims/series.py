@@ -10,6 +10,7 @@ import mlx.nn as nn
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
+from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.lab import verdict
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_runs import train_config, training_options
@@ -20,7 +21,7 @@ from titans_mlx.config import TitansConfig
 from titans_mlx.forecast import Forecaster, LinearForecaster
 from titans_mlx.memory import recipes
 from titans_mlx.tasks.series import GENERATED, SeriesTask, table
-from titans_mlx.training import count_parameters, train
+from titans_mlx.training import count_parameters
 
 DATA = (*GENERATED, "ETTh1", "ETTh2")
 MATRIX, DEEP, ATTENTION, LINEAR = "LMM matrix", "LMM deep", "Transformer", "DLinear"
@@ -139,14 +140,11 @@ def _train(
     mx.eval(model.parameters())
     schedule = train_config(settings["training"], entry, seed)
 
-    def report(step: int, record: Row) -> None:
-        if progress is not None:
-            progress(f"{settings['model']} on {settings['data']}, loss {record['loss']:.2f}", step / schedule.steps)
-
     def batches(step: int) -> tuple[np.ndarray, ...]:
         return task.sample(settings["batch"], (TRAIN, seed, step))
 
-    result = train(model, squared_error, batches, schedule, progress=report)
+    what = f"{settings['model']} on {settings['data']}"
+    result = fit(model, squared_error, batches, schedule, what, progress)
     # The search keeps the largest score.
     return Trained(model, entry, seed, result.seconds, -errors(model, task, "validation", settings["windows"])[0])
 

@@ -1,11 +1,14 @@
 """Stored evidence: one small JSON file per job, with its settings and provenance, written whole or not at all."""
 
+import hashlib
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row
+from titans_mlx.claims.fitting import kept_in
 from titans_mlx.claims.recall_runs import training_options
 from titans_mlx.config import TitansConfig
 from titans_mlx.training.files import write_json
@@ -13,6 +16,8 @@ from titans_mlx.training.provenance import provenance
 
 DEMOS = {"LMM matrix": "demo", "MAC": "demo_mac"}
 """Folder, among the results, of each small trained model whose memory the notebooks show at work."""
+UNFINISHED = "unfinished"
+"""Folder, among the results, of checkpoints of jobs that are under way or were stopped."""
 TEXT_DEMO = "demo_text"
 """Folder, among the results, of the small model of text."""
 
@@ -30,6 +35,9 @@ def results_folder(folder: Path, claim: Claim) -> Path:
 def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | None = None) -> list[Row]:
     """A job's rows: from the store when it holds the same settings, else run and stored.
 
+    A job that was killed goes on from the last checkpoint of its trainings, if source, libraries and settings are those
+    that it began with; its ``seconds`` are those of the process that ended it, and it is marked ``resumed``.
+
     Raises:
         ValueError: if the store holds a result of this id with other settings.
     """
@@ -37,10 +45,15 @@ def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | Non
     if is_stored(folder, claim, job):
         return _read(path)["rows"]
     origin, started = provenance(), time.perf_counter()
-    rows = claim.run_job(job, progress)
+    unfinished = results_folder(folder / UNFINISHED, claim) / job.id
+    kept = unfinished / _key(origin["source_hash"], origin["versions"], job.settings)
+    resumed = kept.exists()
+    with kept_in(kept):
+        rows = claim.run_job(job, progress)
     path.parent.mkdir(parents=True, exist_ok=True)
-    seconds = round(time.perf_counter() - started, 1)
-    write_json(path, {"settings": job.settings, "provenance": {**origin, "seconds": seconds}, "rows": rows})
+    origin |= {"seconds": round(time.perf_counter() - started, 1), **({"resumed": True} if resumed else {})}
+    write_json(path, {"settings": job.settings, "provenance": origin, "rows": rows})
+    shutil.rmtree(unfinished, ignore_errors=True)
     return rows
 
 
@@ -68,6 +81,11 @@ def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
     paths = sorted(path for path in results_folder(folder, claim).glob("*.json") if path.stem in settings)
     results = [(settings[path.stem], _read(path)) for path in paths]
     return [result for wanted, result in results if _completed(result["settings"]) == wanted]
+
+
+def _key(*parts: Any) -> str:
+    """A name that is another where any of ``parts``, JSON values, is another."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> dict[str, Any]:
