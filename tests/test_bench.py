@@ -11,7 +11,7 @@ import pytest
 from titans_mlx.bench import Timing, by_turns, ours, peak_megabytes, primitives
 from titans_mlx.bench.cost import model_flops
 from titans_mlx.bench.sections import SECTIONS, config, crossing_length, flops_crossing
-from titans_mlx.bench.store import BEGIN, COST_BEGIN, COST_END, END, origin, store, write_page
+from titans_mlx.bench.store import COST, MEASURED, origin, store, write_page
 from titans_mlx.memory import recipes
 
 
@@ -77,7 +77,7 @@ def test_a_section_is_stored_and_shown(tmp_path: Path) -> None:
     stored = json.loads(out.read_text())
     assert list(stored) == ["decode", "graph"]
     assert stored["graph"]["provenance"]["source_hash"] and stored["decode"]["rows"][0]["ratio"] == 4.5
-    page.write_text(f"before {BEGIN} {END} between {COST_BEGIN} {COST_END} after")
+    page.write_text(" ".join(["before", *MEASURED, "between", *COST, "after"]))
     write_page(page, out)
     text = page.read_text()
     assert "| decode | near ms 2 | 4.5 | 1.05 |" in text and "| graph | forward per token 7.2 |  |  |" in text

@@ -17,7 +17,7 @@ from titans_mlx.claims.matching import match_parameters
 from titans_mlx.claims.recall_jobs import (
     model_configs,
 )
-from titans_mlx.claims.report import BEGIN, END, RECIPES, check_table, write_table
+from titans_mlx.claims.report import CLAIMS_TABLE, RECIPES_TABLE, check_table, write_table
 from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
@@ -27,6 +27,7 @@ from titans_mlx.tasks.recall import RecallTask
 from titans_mlx.training import TrainConfig
 
 CLAIM = recall_distance.CLAIM
+BEGIN, END = CLAIMS_TABLE
 
 
 def test_a_size_out_of_reach_is_an_error() -> None:
@@ -158,7 +159,7 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must hold the settings of job"):
         run_and_store(tmp_path, CLAIM, Job(job.id, {**job.settings, "write_cost": 5}))
     readme = tmp_path / "README.md"
-    readme.write_text("\n".join(["before", BEGIN, "what was there", END, *RECIPES, "after\n"]))
+    readme.write_text("\n".join(["before", BEGIN, "what was there", END, *RECIPES_TABLE, "after\n"]))
     assert not check_table(readme, tmp_path)
     write_table(readme, tmp_path)
     assert check_table(readme, tmp_path)
@@ -216,7 +217,9 @@ def test_two_trainings_of_one_name_are_kept_apart(tmp_path: Path) -> None:
             assert fitted() == alone
 
 
-@pytest.mark.parametrize("text", ["none", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {END}", f"{BEGIN} {BEGIN} {END}"])
+@pytest.mark.parametrize(
+    "text", ["none", BEGIN, f"{END} {BEGIN}", f"{BEGIN} {END} {END}", f"{BEGIN} {BEGIN} {END}", f"{BEGIN} {END}"]
+)
 def test_a_readme_without_its_marks_is_left_as_it_is(tmp_path: Path, text: str) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(text)

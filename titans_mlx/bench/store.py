@@ -12,8 +12,8 @@ from titans_mlx.model import Titans
 from titans_mlx.training import count_parameters, provenance
 from titans_mlx.training.files import replace_between, write_json
 
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-COST_BEGIN, COST_END = "<!-- cost: begin -->", "<!-- cost: end -->"
+MEASURED = ("<!-- measured: begin -->", "<!-- measured: end -->")
+COST = ("<!-- cost: begin -->", "<!-- cost: end -->")
 LONG = 10_000_000
 MACS = {"M4 (10 GPU cores)": (120e9, 4.3e12), "M4 Max (40 GPU cores)": (546e9, 17e12)}
 """Bytes per second that Apple states, and float32 flops per second that others measured: assumptions, not ours."""
@@ -49,8 +49,7 @@ def write_page(page: Path, results: Path) -> None:
         ValueError: unless each mark is there once, in order.
     """
     stored = json.loads(results.read_text(encoding="utf-8"))
-    replace_between(page, BEGIN, END, measured(stored))
-    replace_between(page, COST_BEGIN, COST_END, costs())
+    replace_between(page, {MEASURED: measured(stored), COST: costs()})
 
 
 def measured(stored: dict[str, Any]) -> str:

@@ -7,8 +7,8 @@ from titans_mlx.claims.store import stored_rows
 from titans_mlx.memory import recipes
 from titans_mlx.training.files import replace_between
 
-BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
-RECIPES = ("<!-- recipes: begin -->", "<!-- recipes: end -->")
+CLAIMS_TABLE = ("<!-- claims: begin -->", "<!-- claims: end -->")
+RECIPES_TABLE = ("<!-- recipes: begin -->", "<!-- recipes: end -->")
 
 
 def claims_table(claims: dict[str, Claim], results: Path) -> str:
@@ -33,16 +33,16 @@ def write_table(readme: Path, results: Path) -> None:
     Raises:
         ValueError: unless each mark is there once, in order.
     """
-    from titans_mlx.claims import CLAIMS
-
-    replace_between(readme, BEGIN, END, claims_table(CLAIMS, results))
-    replace_between(readme, *RECIPES, recipes_table())
+    replace_between(readme, _tables(results))
 
 
 def check_table(readme: Path, results: Path) -> bool:
     """Whether the README says what follows from the stored results and the recipes."""
+    text = readme.read_text(encoding="utf-8")
+    return all(f"{begin}\n{table}\n{end}" in text for (begin, end), table in _tables(results).items())
+
+
+def _tables(results: Path) -> dict[tuple[str, str], str]:
     from titans_mlx.claims import CLAIMS
 
-    tables = ((BEGIN, claims_table(CLAIMS, results), END), (RECIPES[0], recipes_table(), RECIPES[1]))
-    text = readme.read_text(encoding="utf-8")
-    return all("\n".join(parts) in text for parts in tables)
+    return {CLAIMS_TABLE: claims_table(CLAIMS, results), RECIPES_TABLE: recipes_table()}

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,17 +38,19 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def replace_between(path: Path, begin: str, end: str, text: str) -> None:
-    """Replace what stands between two marks of a text file, the marks themselves kept.
+def replace_between(path: Path, texts: Mapping[tuple[str, str], str]) -> None:
+    """Replace what stands between pairs of marks of a text file, the marks themselves kept: all of it, or nothing.
 
     Raises:
-        ValueError: unless each mark is there once, in order.
+        ValueError: unless each mark is there once, those of a pair in order.
     """
     whole = path.read_text(encoding="utf-8")
-    if any(whole.count(mark) != 1 for mark in (begin, end)) or whole.index(begin) > whole.index(end):
-        raise ValueError(f"{path.name} must hold the marks {begin} and {end} once each, in this order")
-    before, after = whole[: whole.index(begin)], whole[whole.index(end) + len(end) :]
-    write_text(path, f"{before}{begin}\n{text}\n{end}{after}")
+    for (begin, end), text in texts.items():
+        if any(whole.count(mark) != 1 for mark in (begin, end)) or whole.index(begin) > whole.index(end):
+            raise ValueError(f"{path.name} must hold the marks {begin} and {end} once each, in this order")
+        before, after = whole[: whole.index(begin)], whole[whole.index(end) + len(end) :]
+        whole = f"{before}{begin}\n{text}\n{end}{after}"
+    write_text(path, whole)
 
 
 def _flush(path: Path) -> None:
