@@ -61,13 +61,18 @@ def measured(stored: dict[str, Any]) -> str:
             figures = ", ".join(f"{name.replace('_', ' ')} {_number(value)}" for name, value in rest.items())
             ratio, asked = (_number(row[name]) if name in row else "" for name in ("ratio", "to_reach"))
             lines.append(f"| {row['measure']} | {figures} | {ratio} | {asked} |")
-    origins = {
+    origins: dict[str, list[str]] = {}
+    for name, section in stored.items():
+        origins.setdefault(_described(section["provenance"]), []).append(name)
+    lines += [f"\nSections {', '.join(names)}: {origin}" for origin, names in origins.items()]
+    return "\n".join(lines)
+
+
+def _described(o: dict[str, Any]) -> str:
+    return (
         f"{o['processor']}, {o['cores']} cores, {o['device']}, BLAS threads {o['threads']}; "
         f"{_versions(o['peer'])}; commit {_commit(o)}, {o['started'][:10]}."
-        for o in (section["provenance"] for section in stored.values())
-    }
-    lines += [f"\n{origin}" for origin in sorted(origins)]
-    return "\n".join(lines)
+    )
 
 
 def _versions(peer: dict[str, str] | None) -> str:
