@@ -12,7 +12,7 @@ import numpy as np
 
 from titans_mlx.bench import by_turns, cost, ours, peak_megabytes, peers
 from titans_mlx.bench.measure import Work
-from titans_mlx.config import TitansConfig
+from titans_mlx.config import MemoryConfig, TitansConfig
 from titans_mlx.memory import recipes
 
 VARIANTS = ("lmm", "mac", "mag", "mal")
@@ -163,9 +163,12 @@ SPAN = 4
 """Chunks that are recomputed at a time."""
 
 
+def _spans(recompute: int) -> MemoryConfig:
+    return recipes.titans(chunk_size=64, recompute=recompute)
+
+
 def _ours_backward(recompute: int) -> Callable[[str], Work]:
-    config = recipes.titans(chunk_size=64, recompute=recompute)
-    return lambda device: ours.forward_backward(ours.memory(config), ours.features(2, 4096))
+    return lambda device: ours.forward_backward(ours.unchecked(_spans(recompute)), ours.features(2, 4096))
 
 
 def _peer_backward(device: str) -> Work:
@@ -192,6 +195,8 @@ PROCESSES = 3
 
 def peak(device: str, repeats: int) -> Iterator[Row]:
     """Resident size of processes of their own, at their worst: the median of several, one of each by turns."""
+    for recompute in (0, SPAN):
+        ours.memory(_spans(recompute))
     script = str(Path(__file__).with_name("weighed.py"))
     rounds = [{name: peak_megabytes([script, name, device]) for name in PEAKS} for _ in range(PROCESSES)]
     sizes = {name: median(taken[name] for taken in rounds) for name in PEAKS}
@@ -284,7 +289,7 @@ def family(device: str, repeats: int) -> Iterator[Row]:
 def recompute(device: str, repeats: int) -> Iterator[Row]:
     """Recomputed spans against kept chunks, both compiled: peak of arrays held, time, and how far gradients differ."""
     x = ours.features(2, 4096)
-    kept, again = (ours.memory(recipes.titans(chunk_size=64, recompute=spans)) for spans in (0, SPAN))
+    kept, again = (ours.memory(_spans(recompute)) for recompute in (0, SPAN))
     again.update(kept.parameters())
     works = {"kept": ours.forward_backward(kept, x), "again": ours.forward_backward(again, x)}
     timings = by_turns(works, repeats)
