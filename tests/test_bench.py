@@ -26,7 +26,7 @@ def test_turns_are_taken() -> None:
 
 def test_median_and_spread() -> None:
     timing = Timing((1.0, 4.0, 2.0))
-    assert timing.median == 2.0
+    assert timing.median == 2.0 and timing.fastest == 1.0
     assert timing.spread == 1.5
 
 

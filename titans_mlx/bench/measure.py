@@ -40,6 +40,11 @@ class Timing(NamedTuple):
         return statistics.median(self.seconds)
 
     @property
+    def fastest(self) -> float:
+        """Seconds of the fastest repetition: what else the machine does only ever adds."""
+        return min(self.seconds)
+
+    @property
     def spread(self) -> float:
         """Slowest less fastest, as a share of the median."""
         return (max(self.seconds) - min(self.seconds)) / self.median
