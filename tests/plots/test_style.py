@@ -1,0 +1,33 @@
+"""Every model has a look of its own, and only ``plots`` knows altair."""
+
+import ast
+from pathlib import Path
+
+import titans_mlx
+from titans_mlx import plots
+from titans_mlx.claims.recall_jobs import TITANS, model_configs
+
+PACKAGE = Path(titans_mlx.__file__).parent
+
+
+def test_every_model_of_the_claim_has_a_style_of_its_own() -> None:
+    assert list(plots.STYLES) == [*model_configs(130), "DLinear"]
+    colours, _, shapes = zip(*plots.STYLES.values(), strict=True)
+    assert len(set(colours)) == len(colours)
+    assert len(set(zip(colours, shapes, strict=True))) == len(shapes)
+    assert all((dash == plots.SOLID) is (name in TITANS) for name, (_, dash, _) in plots.STYLES.items())
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level names of the modules that a file imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {
+        name.split(".")[0] for name in plain | {n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module}
+    }
+
+
+def test_only_plots_knows_altair_and_nothing_knows_marimo() -> None:
+    used = {path.relative_to(PACKAGE).as_posix(): imports(path) for path in PACKAGE.rglob("*.py")}
+    assert {name.split("/")[0] for name, modules in used.items() if "altair" in modules} == {"plots"}
+    assert not [name for name, modules in used.items() if "marimo" in modules]
