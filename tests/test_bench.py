@@ -10,7 +10,8 @@ import pytest
 
 from titans_mlx.bench import Timing, by_turns, ours, peak_megabytes, primitives
 from titans_mlx.bench.cost import model_flops
-from titans_mlx.bench.sections import SECTIONS, config, crossing_length, flops_crossing
+from titans_mlx.bench.ours import config
+from titans_mlx.bench.sections import SECTIONS, crossing_length, flops_crossing
 from titans_mlx.bench.store import COST, MEASURED, origin, store, write_page
 from titans_mlx.memory import recipes
 

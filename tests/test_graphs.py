@@ -8,7 +8,7 @@ from models import EVERY, VOCAB, build, uniform
 
 import titans_mlx
 from titans_mlx.bench import ours, primitives
-from titans_mlx.bench.sections import VARIANTS, config
+from titans_mlx.bench.ours import VARIANTS, config
 
 ON_GPU = set(
     [

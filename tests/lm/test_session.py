@@ -1,7 +1,5 @@
 """A session's memory is its own: kept, copied, undone, refused, and never seen by another."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -286,30 +284,6 @@ def test_a_snapshot_of_other_ids_is_refused(model_of: GetModel) -> None:
     other.feed("abc")
     with pytest.raises(ValueError, match="snapshot must be of a model of 257 ids"):
         session.restore(other.snapshot())
-
-
-@pytest.mark.slow
-def test_the_terminal_feeds_answers_keeps_and_undoes(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "scripts" / "session.py"
-    (tmp_path / "notes.txt").write_text(FACT)
-    lines = ["/surprise a", f"/feed {tmp_path}/notes.txt", "/save kept.safetensors", "the cat", "/where", "/undo"]
-    lines += ["/save no/such.safetensors", "/nothing", "/surprise fact", "", "/undo", "/reset", "/where"]
-    lines += ["/load kept.safetensors", "/where", "/quit", "never"]
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder_of("mac")), "--max-tokens", "5"],
-        input="\n".join(lines) + "\n",
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        timeout=120,
-    )
-    said = done.stdout.split("> ")[1:]
-    assert done.returncode == 0, done.stderr
-    assert said[0].startswith("nothing to go by") and said[1].startswith("22 tokens read, 22 in all")
-    assert said[2].startswith("kept in") and said[4].startswith("34 tokens read") and said[5].startswith("22 tokens")
-    assert said[6].startswith("! ") and said[7].startswith("! command must be one of")
-    assert "bits per token" in said[8] and said[10].startswith("22 tokens") and said[12].startswith("0 tokens")
-    assert said[13].startswith("22 tokens") and said[14].startswith("22 tokens") and len(said) == 16
 
 
 def test_memory_does_not_grow_with_what_is_fed(model_of: GetModel, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from io import StringIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
@@ -24,6 +24,9 @@ _REPORT = (
 
 LONGEST_NAME = 24
 """Of a single primitive; a fused one is named after all that it fuses."""
+
+Row = dict[str, Any]
+"""One line of the benchmark's table: figures by name."""
 
 Work = Callable[[], object]
 """Does one piece of work to its end: nothing may be left to be computed when it returns."""

@@ -12,7 +12,7 @@ from titans_mlx._cpu import gelu, gelu_and_slope, other_device
 from titans_mlx.bench.cost import counted
 from titans_mlx.bench.measure import Work, primitives
 from titans_mlx.config import MemoryConfig, TitansConfig
-from titans_mlx.memory import NeuralMemory
+from titans_mlx.memory import NeuralMemory, recipes
 from titans_mlx.memory.learner import coefficients
 from titans_mlx.memory.recurrent import recurrent
 from titans_mlx.model import Titans
@@ -21,6 +21,7 @@ from titans_mlx.training.optim import make_optimizer
 from titans_mlx.training.step import make_step
 
 DIM, HEADS, VOCAB = 256, 4, 256
+VARIANTS = ("lmm", "mac", "mag", "mal")
 TOLERANCE = 1e-4
 
 
@@ -54,6 +55,20 @@ def _defined(layer: NeuralMemory, x: mx.array) -> mx.array:
     inputs, _ = layer.project(x, born.tails)
     reads, _ = recurrent(layer.config, born, *inputs, layer.norm)
     return reads.swapaxes(1, 2).reshape(x.shape)
+
+
+def config(variant: str) -> TitansConfig:
+    """The benchmark's model."""
+    return TitansConfig(
+        variant=variant,
+        vocab_size=VOCAB,
+        dim=DIM,
+        num_layers=2,
+        num_heads=HEADS,
+        segment_size=64,
+        window_size=64,
+        memory=recipes.titans(chunk_size=64),
+    )
 
 
 def model(config: TitansConfig, seed: int = 0) -> Titans:

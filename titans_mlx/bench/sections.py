@@ -3,20 +3,17 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
-from statistics import median
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-from titans_mlx.bench import by_turns, cost, ours, peak_megabytes, peers
-from titans_mlx.bench.measure import Work
-from titans_mlx.config import MemoryConfig, TitansConfig
+from titans_mlx.bench import by_turns, cost, ours, peers
+from titans_mlx.bench.measure import Row, Work
+from titans_mlx.bench.ours import VARIANTS, config
+from titans_mlx.bench.peaks import peak, recompute
+from titans_mlx.config import TitansConfig
 from titans_mlx.memory import recipes
-
-VARIANTS = ("lmm", "mac", "mag", "mal")
-Row = dict[str, Any]
 
 
 def line(row: Row) -> str:
@@ -78,20 +75,6 @@ def memory(device: str, repeats: int) -> Iterator[Row]:
         }
         measure = f"forward_backward, online matrix against depth 2 with chunk {chunk}"
         yield compared(measure, works, repeats, 2 * 1024, 3.0)
-
-
-def config(variant: str) -> TitansConfig:
-    """The benchmark's model."""
-    return TitansConfig(
-        variant=variant,
-        vocab_size=ours.VOCAB,
-        dim=ours.DIM,
-        num_layers=2,
-        num_heads=ours.HEADS,
-        segment_size=64,
-        window_size=64,
-        memory=recipes.titans(chunk_size=64),
-    )
 
 
 def train(device: str, repeats: int) -> Iterator[Row]:
@@ -157,57 +140,6 @@ def decode(device: str, repeats: int) -> Iterator[Row]:
             "bytes": sizes[FAR],
             "bytes_ratio": sizes[FAR] / sizes[NEAR],
         }
-
-
-SPAN = 4
-"""Chunks that are recomputed at a time."""
-
-
-def _spans(recompute: int) -> MemoryConfig:
-    return recipes.titans(chunk_size=64, recompute=recompute)
-
-
-def _ours_backward(recompute: int) -> Callable[[str], Work]:
-    return lambda device: ours.forward_backward(ours.unchecked(_spans(recompute)), ours.features(2, 4096))
-
-
-def _peer_backward(device: str) -> Work:
-    module = peers.memory(64, 64, device=device)
-    return peers.forward_backward(module, ours.features(2, 4096), device)
-
-
-def _stream(tokens: int) -> Callable[[str, int], Work]:
-    return lambda device: ours.prefill(ours.model(config("lmm")), 1, tokens)
-
-
-PEAKS: dict[str, Callable[[str], Work]] = {
-    "ours": _ours_backward(0),
-    "recomputed": _ours_backward(SPAN),
-    "peer": _peer_backward,
-    "stream-16384": _stream(16_384),
-    "stream-1000000": _stream(1_000_000),
-}
-
-
-PROCESSES = 3
-"""Processes a peak is the median of: one of the same work differs by some 3 per cent from the next."""
-
-
-def peak(device: str, repeats: int) -> Iterator[Row]:
-    """Resident size of processes of their own, at their worst: the median of several, one of each by turns."""
-    for recompute in (0, SPAN):
-        ours.memory(_spans(recompute))
-    script = str(Path(__file__).with_name("weighed.py"))
-    rounds = [{name: peak_megabytes([script, name, device]) for name in PEAKS} for _ in range(PROCESSES)]
-    sizes = {name: median(taken[name] for taken in rounds) for name in PEAKS}
-    for measure, first, second, reach in (
-        ("peak of forward+backward, T 4096, chunk 64", "ours", "peer", 0.25),
-        (f"the same, recomputing {SPAN} chunks at a time", "recomputed", "peer", 0.25),
-        ("peak of streaming 1,000,000 tokens over 16,384", "stream-1000000", "stream-16384", 1.05),
-    ):
-        ratio = sizes[first] / sizes[second]
-        row: Row = {"measure": measure, "mb": sizes[first], "against_mb": sizes[second], "processes": PROCESSES}
-        yield row | {"ratio": ratio, "to_reach": reach}
 
 
 def graph(device: str, repeats: int) -> Iterator[Row]:
@@ -284,24 +216,6 @@ def family(device: str, repeats: int) -> Iterator[Row]:
         row: Row = {"measure": f"recipe {name}, dim 64, T 1024, batch 4"}
         row |= {f"{what}_ms": 1e3 * timing.median for what, timing in timings.items()}
         yield row | {"tokens_per_second": 4 * 1024 / timings["forward_backward"].median}
-
-
-def recompute(device: str, repeats: int) -> Iterator[Row]:
-    """Recomputed spans against kept chunks, both compiled: peak of arrays held, time, and how far gradients differ."""
-    x = ours.features(2, 4096)
-    kept, again = (ours.memory(_spans(recompute)) for recompute in (0, SPAN))
-    again.update(kept.parameters())
-    works = {"kept": ours.forward_backward(kept, x), "again": ours.forward_backward(again, x)}
-    timings = by_turns(works, repeats)
-    peaks = {name: ours.peak_of_arrays(work) for name, work in works.items()}
-    yield {
-        "measure": f"recomputing {SPAN} chunks at a time, T 4096, chunk 64",
-        **{f"{name}_mb": peak for name, peak in peaks.items()},
-        "ratio": peaks["kept"] / peaks["again"],
-        "to_reach": 4.0,
-        "time_ratio": timings["again"].median / timings["kept"].median,
-        "gradient_error": ours.gradient_error(kept, again, x),
-    }
 
 
 def crossing(device: str, repeats: int) -> Iterator[Row]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from titans_mlx.bench.cost import decode_bytes, model_flops, state_bytes
-from titans_mlx.bench.sections import VARIANTS, Row, config
+from titans_mlx.bench.measure import Row
+from titans_mlx.bench.ours import VARIANTS, config
 from titans_mlx.model import Titans
 from titans_mlx.training import count_parameters, provenance
 from titans_mlx.training.files import replace_between, write_json

@@ -2,7 +2,8 @@
 
 import sys
 
-from titans_mlx.bench.sections import PEAKS, use
+from titans_mlx.bench.peaks import PEAKS
+from titans_mlx.bench.sections import use
 
 if __name__ == "__main__":
     name, device = sys.argv[1:]
