@@ -90,10 +90,11 @@ def provenance_line(stored: list[dict[str, Any]]) -> str:
         return "No full run is stored."
     origins = [result["provenance"] for result in stored]
     commits = sorted({str(origin["commit"])[:9] for origin in origins})
-    hours = sum(origin["seconds"] for origin in origins) / 3600
+    minutes = sum(origin["seconds"] for origin in origins) / 60
+    took = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
     machines = sorted({f"{origin['processor']} ({origin['cores']} cores)" for origin in origins})
     last = max(origin["started"] for origin in origins)[:10]
-    where = f"{hours:.1f} hours on {', '.join(machines)}, commit {', '.join(commits)}"
+    where = f"{took} on {', '.join(machines)}, commit {', '.join(commits)}"
     return f"Stored runs: {len(stored)}; {where}; the last on {last}."
 
 

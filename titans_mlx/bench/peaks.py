@@ -26,7 +26,7 @@ def _peer_backward(device: str) -> Work:
     return peers.forward_backward(module, ours.features(2, 4096), device)
 
 
-def _stream(tokens: int) -> Callable[[str, int], Work]:
+def _stream(tokens: int) -> Callable[[str], Work]:
     return lambda device: ours.prefill(ours.model(ours.config("lmm")), 1, tokens)
 
 
