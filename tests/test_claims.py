@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -13,16 +13,14 @@ from titans_mlx import Titans
 from titans_mlx.claims import CLAIMS, recall_distance, streaming
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.fitting import fit, kept_in
-from titans_mlx.claims.matching import match_parameters
-from titans_mlx.claims.recall_jobs import (
-    model_configs,
-)
+from titans_mlx.claims.matching import match_parameters, parameters
+from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.report import CLAIMS_TABLE, RECIPES_TABLE, check_table, write_table
 from titans_mlx.claims.statistics import accuracy_interval
 from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
 from titans_mlx.claims.training import asked_logits, recall_batches, recall_loss
-from titans_mlx.config import TitansConfig
+from titans_mlx.config import TitansConfig, Variant
 from titans_mlx.tasks.recall import RecallTask
 from titans_mlx.training import TrainConfig
 
@@ -33,6 +31,12 @@ BEGIN, END = CLAIMS_TABLE
 def test_a_size_out_of_reach_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"target must be within 5 %.*got 1000"):
         match_parameters(TitansConfig(dim=64), 1000)
+
+
+@pytest.mark.parametrize("variant", get_args(Variant))
+def test_the_width_that_a_size_has_is_found_again(variant: Variant) -> None:
+    config = TitansConfig(variant=variant, dim=32, num_layers=3, mlp_hidden=77)
+    assert match_parameters(config.replace(mlp_hidden=5), parameters(config)) == config
 
 
 def test_interval_of_three_seeds_covers_the_truth_about_as_often_as_it_says() -> None:

@@ -3,6 +3,7 @@
 from functools import cache
 
 import mlx.core as mx
+from mlx.utils import tree_flatten
 
 from titans_mlx.config import TitansConfig
 from titans_mlx.model import Titans
@@ -14,8 +15,7 @@ TOLERANCE = 0.05
 @cache
 def parameters(config: TitansConfig) -> int:
     """Number of trainable parameters of a model of this configuration."""
-    with mx.stream(mx.cpu):
-        return count_parameters(Titans(config))
+    return count_parameters(_made(config))
 
 
 def match_parameters(config: TitansConfig, target: int) -> TitansConfig:
@@ -24,10 +24,22 @@ def match_parameters(config: TitansConfig, target: int) -> TitansConfig:
     Raises:
         ValueError: if even that is more than 5 % away.
     """
-    smallest, larger = (parameters(config.replace(mlp_hidden=width)) for width in (1, 2))
-    # Every unit of the width has as many parameters as the next.
-    width = max(1, 1 + round((target - smallest) / (larger - smallest)))
-    matched, count = config.replace(mlp_hidden=width), smallest + (width - 1) * (larger - smallest)
+    smallest, unit = _by_width(config.replace(mlp_hidden=1))
+    width = max(1, 1 + round((target - smallest) / unit))
+    matched, count = config.replace(mlp_hidden=width), smallest + (width - 1) * unit
     if abs(count - target) > TOLERANCE * target:
         raise ValueError(f"target must be within 5 % of a reachable size (nearest {count}), got {target}")
     return matched
+
+
+@cache
+def _by_width(narrow: TitansConfig) -> tuple[int, int]:
+    """Parameters of a model with MLPs one unit wide, and of one unit in all of them."""
+    model = _made(narrow)
+    unit = sum(leaf.size for name, leaf in tree_flatten(model.parameters()) if ".mlp." in name and "_proj." in name)
+    return count_parameters(model), unit
+
+
+def _made(config: TitansConfig) -> Titans:
+    with mx.stream(mx.cpu):
+        return Titans(config)
