@@ -50,7 +50,7 @@ def _(results):
         if parts.SHOWN_IN[claim.id] == "titans_claims":
             evidence = f"[{claim.title}](#{claim.title.lower().replace(' ', '-')})"
         found = f"{verdict.figure}. {verdict.scale}".rstrip(". ")
-        return f"| {claim.statement} | {claim.source} | **{verdict.status}** | {found} | {evidence} |"
+        return f"| {claim.statement} | {claim.source} | {verdict.headline} | {found} | {evidence} |"
 
     mo.md(
         "\n".join(

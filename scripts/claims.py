@@ -51,7 +51,8 @@ def show(_: argparse.Namespace) -> None:
         older = sum(result["provenance"]["source_hash"] != source for result in results)
         verdict = claim.judge([row for result in results for row in result["rows"]])
         stored = f"{len(results)} of {jobs} runs stored, {older} of an older source"
-        print(f"{claim.id}: {verdict.status} ({stored})\n  {claim.statement}\n  {verdict.figure}")
+        lines = (f"{claim.id}: {verdict.status} ({stored})", claim.statement, verdict.figure, verdict.lacking)
+        print("\n  ".join(filter(None, lines)))
 
 
 def run_claim(arguments: argparse.Namespace) -> None:

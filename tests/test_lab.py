@@ -72,10 +72,11 @@ def test_intervals_are_over_seeds() -> None:
 def test_verdicts_of_parts() -> None:
     assert verdict({"a": None}, "", "").status == "not run"
     assert verdict({"a": None}, "", "tiny").status == "unfinished"
-    assert verdict({"a": True, "b": None}, "f", "tiny").figure == "f (not run yet: b)"
+    assert verdict({"a": True, "b": None}, "f", "tiny").lacking == "not run yet: b"
     found = [verdict({"a": a, "b": b}, "", "tiny").status for a, b in ((1, 1), (1, 0), (0, 0))]
     assert found == ["reproduced", "reproduced in part", "not reproduced"]
-    assert verdict({"a": True, "b": False}, "f", "tiny").figure == "f (does not hold: b)"
+    partly = verdict({"a": True, "b": False}, "f", "tiny")
+    assert partly.headline == "**reproduced in part** (does not hold: b)" and partly.figure == "f"
     assert scale_of([], "x") == ""
 
 

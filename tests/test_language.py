@@ -72,7 +72,7 @@ def test_the_rule_beyond_the_training_length(
     far: Callable[[str, str, str, int], float], status: str, lacking: str
 ) -> None:
     found = far_text.judge(rows_of(as_claimed, far))
-    assert found.status == status and lacking in found.figure
+    assert found.status == status and lacking in found.lacking
 
 
 def test_rows_of_two_texts_are_not_judged() -> None:

@@ -64,7 +64,7 @@ def test_verdicts_follow_the_rule() -> None:
     few, many = (fake_rows(good, setting) for setting in ("few", "many"))
     assert judge([]).status == "not run"
     assert judge(few).status == "unfinished"
-    assert "many: MAC" in judge(few).figure
+    assert "many: MAC" in judge(few).lacking
     assert judge(few + many).status == "reproduced"
     assert "MAC 99%" in judge(few + many).figure
     assert judge(few + fake_rows(bad, "many")).status == "reproduced in part"

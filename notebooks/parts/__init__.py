@@ -81,7 +81,7 @@ def verdict(claim: Claim, rows: list[Row]) -> mo.Html:
     """The verdict by the claim's rule, with its figure and scale."""
     found = claim.judge(rows)
     kind = {"reproduced": "success", "not reproduced": "danger"}.get(found.status, "warn")
-    return mo.callout(mo.md(f"**{found.status.capitalize()}.** {found.figure}. {found.scale}".rstrip(". ") + "."), kind)
+    return mo.callout(mo.md(f"Verdict: {found.headline}. {found.figure}. {found.scale}".rstrip(". ") + "."), kind)
 
 
 def provenance_line(stored: list[dict[str, Any]]) -> str:

@@ -21,11 +21,18 @@ class Verdict(NamedTuple):
         status: by the claim's rule.
         figure: the number it rests on, in one sentence.
         scale: at what size it was found.
+        lacking: parts that do not hold, or have not run yet; empty where there are none.
     """
 
     status: Status
     figure: str
     scale: str
+    lacking: str = ""
+
+    @property
+    def headline(self) -> str:
+        """Status and what it lacks, as Markdown."""
+        return f"**{self.status}**" + (f" ({self.lacking})" if self.lacking else "")
 
 
 @dataclass(frozen=True)

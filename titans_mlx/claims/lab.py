@@ -319,13 +319,13 @@ def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
         return Verdict("not run", "no stored full run", "")
     missing = [name for name, held in parts.items() if held is None]
     if missing:
-        return Verdict("unfinished", f"{figure} (not run yet: {'; '.join(missing)})".strip(), scale)
+        return Verdict("unfinished", figure, scale, f"not run yet: {'; '.join(missing)}")
     failed = [name for name, held in parts.items() if not held]
     if not failed:
         return Verdict("reproduced", figure, scale)
     if len(failed) == len(parts):
         return Verdict("not reproduced", figure, scale)
-    return Verdict("reproduced in part", f"{figure} (does not hold: {'; '.join(failed)})", scale)
+    return Verdict("reproduced in part", figure, scale, f"does not hold: {'; '.join(failed)}")
 
 
 def scale_of(rows: Sequence[Row], what: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Row, Verdict
+from titans_mlx.claims.lab import verdict
 from titans_mlx.claims.recall_jobs import DISTANCES, FAR, FULL, SEEDS, SLIDING, TITANS, WINDOW, jobs
 from titans_mlx.claims.recall_runs import run_job
 from titans_mlx.claims.statistics import accuracy_interval, share
@@ -58,17 +59,19 @@ def judge(rows: list[Row]) -> Verdict:
         return Verdict("not run", "no stored full run", "")
     size = max(row["parameters"] for row in table.values()) / 1e6
     scale = f"{size:.2f}M parameters, {FAR:,} tokens, trained at up to {max(r['trained_length'] for r in rows):,}"
-    figures, good = [], []
+    figures = []
+    parts: dict[str, bool | None] = {}
     for setting, models in done.items():
         far = {m: table[setting, m, "paper", FAR] for m in models}
         titans = {m: row for m, row in far.items() if m != SLIDING}
         window = [r for (s, m, _, d), r in table.items() if s == setting and m == SLIDING and d > 4 * WINDOW]
         best = max(titans, key=lambda m: titans[m]["accuracy"], default=None)
-        good.append(
+        parts[f"{setting} filler words"] = (
             best is not None
             and titans[best]["accuracy"] >= GOOD
             and all(row["accuracy"] <= 2 * row["chance"] for row in window)
         )
+        parts |= {f"{setting}: {m}": None for m in (*TITANS, SLIDING) if m not in models}
         found = [f"{best} {share(far[best])}"] if best else []
         if window:
             worst = max(window, key=lambda row: row["accuracy"])
@@ -76,11 +79,7 @@ def judge(rows: list[Row]) -> Verdict:
         # Of no weight in the rule, but a reader would be misled without it.
         found += [f"{m} {share(table[setting, m, 'paper', FAR])}" for m in FULL if (setting, m, "paper", FAR) in table]
         figures.append(f"{setting} filler words: {' / '.join(found) or 'not run'}")
-    if any(len(models) < len(TITANS) + 1 for models in done.values()):
-        missing = [f"{s}: {m}" for s in SETTINGS for m in (*TITANS, SLIDING) if m not in done[s]]
-        return Verdict("unfinished", f"{'; '.join(figures)} (not run yet: {', '.join(missing)})", scale)
-    status = "reproduced" if all(good) else "reproduced in part" if any(good) else "not reproduced"
-    return Verdict(status, "; ".join(figures), scale)
+    return verdict(parts, "; ".join(figures), scale)
 
 
 def complete(table: dict[tuple[Any, ...], Row], setting: str, model: str) -> bool:

@@ -12,12 +12,14 @@ RECIPES_TABLE = ("<!-- recipes: begin -->", "<!-- recipes: end -->")
 
 
 def claims_table(claims: dict[str, Claim], results: Path) -> str:
-    """A Markdown table: statement, verdict, figure and scale of each claim."""
-    lines = ["| claim | verdict | figure | scale |", "|---|---|---|---|"]
+    """A Markdown table of statements, verdicts and scales; and, folded up, one of the figures behind them."""
+    lines, figures = ["| claim | verdict | scale |", "|---|---|---|"], ["| claim | figures |", "|---|---|"]
     for claim in claims.values():
         verdict = claim.judge(stored_rows(results, claim))
-        lines.append(f"| {claim.statement} | **{verdict.status}** | {verdict.figure} | {verdict.scale} |")
-    return "\n".join(lines)
+        lines.append(f"| {claim.statement} | {verdict.headline} | {verdict.scale} |")
+        figures.append(f"| {claim.title} | {verdict.figure.replace('; ', '<br>')} |")
+    folded = ["<details>", "<summary>The figures behind each verdict</summary>", "", *figures, "", "</details>"]
+    return "\n".join([*lines, "", *folded])
 
 
 def recipes_table() -> str:

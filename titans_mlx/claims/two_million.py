@@ -3,6 +3,7 @@
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
+from titans_mlx.claims.lab import verdict
 from titans_mlx.claims.recall_distance import GOOD, summarise
 from titans_mlx.claims.recall_jobs import GRID, make_job
 from titans_mlx.claims.recall_runs import run_job
@@ -38,26 +39,23 @@ def jobs(profile: Profile) -> list[Job]:
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
     table = {(r["setting"], r["model"], r["distance"]): r for r in summarise(rows)}
-    if not table:
-        return Verdict("not run", "no stored full run", "")
-    held, figures, missing = [], [], []
+    parts: dict[str, bool | None] = {}
+    figures = []
     for setting in SETTINGS:
         for model in MODELS:
             near, middle, far = (table.get((setting, model, distance)) for distance in (NEAR, MIDDLE, FAR))
             if near is None or middle is None or far is None:
-                missing.append(f"{model}, {setting}")
+                parts[f"{model}, {setting}"] = None
                 continue
             growth = far["peak_megabytes"] / middle["peak_megabytes"]
-            held.append(far["accuracy"] >= GOOD and growth <= GROWTH)
+            parts[f"{model}, {setting}"] = far["accuracy"] >= GOOD and growth <= GROWTH
             figures.append(
                 f"{model}, {setting} filler words: {share(far)} ({near['accuracy']:.0%} at {NEAR:,}), "
                 f"{far['seconds_per_sequence']:.0f} s and {far['peak_megabytes']:.0f} MB a sequence"
             )
-    size = max(row["parameters"] for row in table.values()) / 1e6
-    if missing:
-        return Verdict("unfinished", f"{'; '.join(figures)} (not run yet: {', '.join(missing)})", "")
-    status = "reproduced" if all(held) else "reproduced in part" if any(held) else "not reproduced"
-    return Verdict(status, "; ".join(figures), f"{size:.2f}M parameters, {FAR:,} tokens, one pair, one seed")
+    size = max((row["parameters"] for row in rows), default=0) / 1e6
+    scale = f"{size:.2f}M parameters, {FAR:,} tokens, one pair, one seed" if rows else ""
+    return verdict(parts, "; ".join(figures), scale)
 
 
 PROTOCOL = """
