@@ -43,6 +43,9 @@ def talk(session: MemorySession, max_tokens: int, temperature: float) -> None:
             line = input("> ")
         except EOFError:
             return
+        except KeyboardInterrupt:
+            print("\n! /save FILE keeps the memory, /quit leaves")
+            continue
         command, _, rest = line.partition(" ")
         now = session.snapshot()
         try:
@@ -58,6 +61,8 @@ def talk(session: MemorySession, max_tokens: int, temperature: float) -> None:
                 print(obey(session, command, rest.strip()))
         except (OSError, ValueError) as error:
             print(f"! {error}")
+        except KeyboardInterrupt:
+            print("\n! stopped; the memory is as it was")
         if session.snapshot() is not now:
             before = now
 

@@ -42,6 +42,20 @@ def test_factors_scale_the_gates_of_every_memory(name: str) -> None:
     assert all(memory.change_gates is None for memory in memories(model)), "the model is left as it was"
 
 
+def test_birth_knows_nothing_of_changed_gates() -> None:
+    """Nor are they set aside meanwhile: another thread may be reading."""
+    model = build("lmm", num_persistent=3)
+    memory, persistent = memories(model)[0], model.layers[0].persistent
+    plain = memory.init_state(2, persistent)
+    seen = []
+    memory.change_gates = lambda gates: seen.append(gates) or gates
+    born = memory.init_state(2, persistent)
+    assert all(mx.array_equal(a, b) for a, b in zip(born.weights, plain.weights, strict=True))
+    assert not seen
+    memory(mx.zeros((2, 1, memory.dim)), born)
+    assert len(seen) == 1
+
+
 def test_gates_stay_in_their_ranges() -> None:
     gates = Gates(mx.log(mx.array([0.5])), mx.log(mx.array([0.5])), mx.array([0.25]))
     wide = scaled(gates, 0.5, alpha=100, eta=100, theta=100)

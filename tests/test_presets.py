@@ -1,5 +1,6 @@
 """Named sizes: what they count, and that they are configurations like any other."""
 
+import mlx.core as mx
 import pytest
 
 from titans_mlx import Titans, TitansConfig, preset
@@ -28,6 +29,15 @@ def test_what_a_preset_counts(name: str) -> None:
 def test_a_count_is_that_of_the_whole_model(variant: str, tied: bool) -> None:
     config = preset("tiny", variant, num_layers=3, tie_embeddings=tied)
     assert parameters(config) == count_parameters(Titans(config))
+
+
+def test_counting_draws_nothing() -> None:
+    drawn = []
+    for _ in range(2):
+        mx.random.seed(3)
+        parameters(preset("tiny", "mag", dim=80))
+        drawn.append(mx.random.normal((1,)).item())
+    assert drawn[0] == drawn[1]
 
 
 def test_fields_can_be_changed_and_names_are_checked() -> None:

@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from titans_mlx.training import (
     source_hash,
     train,
 )
-from titans_mlx.training.files import replacing, write_json
+from titans_mlx.training.files import replacing, write_json, write_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -214,6 +215,37 @@ def test_checkpoint_of_a_strange_random_state_changes_nothing(tmp_path):
     with pytest.raises(ValueError, match="is damaged: it has no step or no random state"):
         load_checkpoint(tmp_path / "strange.safetensors", other, optimizer)
     assert_same(values(other), before)
+
+
+def test_checkpoint_of_an_unknown_dtype_is_damaged(tmp_path):
+    model = linear()
+    optimizer = make_optimizer(config(), model)
+    path = tmp_path / "x.safetensors"
+    save_checkpoint(path, model, optimizer, 1)
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"F3X"'))
+    with pytest.raises(ValueError, match=r"x\.safetensors is damaged: it cannot be read as safetensors"):
+        load_checkpoint(path, model, optimizer)
+    with pytest.raises(OSError, match=r"none/x\.safetensors cannot be written"):
+        save_checkpoint(tmp_path / "none" / "x.safetensors", model, optimizer, 1)
+
+
+def test_threads_that_write_one_file_take_turns(tmp_path):
+    path, failed = tmp_path / "x.txt", []
+
+    def write(letter: str) -> None:
+        try:
+            for _ in range(50):
+                write_text(path, letter * 1000)
+        except OSError as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed and path.read_text() in {letter * 1000 for letter in "abc"}
+    assert [found.name for found in tmp_path.iterdir()] == ["x.txt"]
 
 
 def test_foreign_safetensors_is_refused(tmp_path):

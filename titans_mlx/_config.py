@@ -42,5 +42,8 @@ class Config:
         return {name: value.changes() if isinstance(value, Config) else value for name, value in changed.items()}
 
     def replace(self, **changes: Any) -> Self:
-        """A validated copy with some fields changed."""
+        """A validated copy with some fields changed.
+
+        What ``"auto"`` or None stood for was decided when this configuration was made, and is kept.
+        """
         return dataclasses.replace(self, **changes)

@@ -76,7 +76,7 @@ class MemoryConfig(Config):
             not in MAC, which would read the old weights once more.
         recompute: chunks in a span whose inner values the backward pass computes anew instead of keeping them (training
             on long sequences: less memory, one more forward pass, equal gradients); 0: all are kept. Where an observer
-            looks on, or rows are at unlike positions, all are kept too.
+            looks on, or rows are at unlike positions, all are kept too. Such a model is for one thread at a time.
         write_bound: limit on the norm of one write before theta, per layer; None: unbounded;
             ``"auto"``: 1.0 when anchored, None when online.
         orthogonal_writes: the momentum's nearest orthogonal matrix is written, times theta (Muon, as in ATLAS), by five

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+from titans_mlx._random import random_state_kept
 from titans_mlx.config import TitansConfig, Variant
 from titans_mlx.model import Titans
 from titans_mlx.training.optim import count_parameters
@@ -57,6 +58,7 @@ def preset(name: str, variant: Variant = "mac", **changes: Any) -> TitansConfig:
 def parameters(config: TitansConfig) -> int:
     """How many parameters a model has, without building all of it: its blocks are alike."""
     ends = config.dim * (1 if config.tie_embeddings else 2)
-    one = count_parameters(Titans(config.replace(num_layers=1, vocab_size=2)))
+    with random_state_kept():
+        one = count_parameters(Titans(config.replace(num_layers=1, vocab_size=2)))
     block = one - 2 * ends - config.dim
     return config.num_layers * block + config.vocab_size * ends + config.dim

@@ -274,7 +274,7 @@ def test_a_file_of_one_line_is_read_in_pieces(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_says_so(model_of: GetModel, tmp_path: Path) -> None:
     session = MemorySession(model_of("lmm"))
     session.feed(FACT)
-    with pytest.raises(OSError, match="cannot be saved"):
+    with pytest.raises(OSError, match="cannot be written"):
         session.save(tmp_path / "none" / "kept.safetensors")
     assert session.position == len(FACT)
 
@@ -299,6 +299,17 @@ def test_memory_does_not_grow_with_what_is_fed(model_of: GetModel, tmp_path: Pat
     session.feed(ids[1200:], seen.append)
     assert mx.get_peak_memory() <= 1.1 * near
     assert session.nbytes == held and session.position == 6000 and seen[-1] == 4800
+    assert session.feed([]) == session.feed("") == 0
+
+
+def test_nor_does_it_grow_with_what_is_foretold() -> None:
+    session = MemorySession(Titans(config_of("lmm").replace(vocab_size=4096)), piece=16)
+    peaks = []
+    for length in (64, 1024):
+        mx.reset_peak_memory()
+        session.surprise(ids_of(TEXT * 10)[:length])
+        peaks.append(mx.get_peak_memory())
+    assert peaks[1] <= 1.1 * peaks[0]
 
 
 @pytest.mark.parametrize(
@@ -313,6 +324,7 @@ def test_memory_does_not_grow_with_what_is_fed(model_of: GetModel, tmp_path: Pat
         (lambda s: s.surprise(""), "at least one entry"),
         (lambda s: s.surprise([1.9, 2.5]), "source must be a text, a Path or integers"),
         (lambda s: s.surprise([300]), r"source must lie in \[0, 257\)"),
+        (lambda s: s.surprise([2**32 + 5]), r"source must lie in \[0, 257\)"),
         (lambda s: s.generate("a", 0), "max_tokens must be an integer >= 1"),
         (lambda s: s.generate("a", temperature=-1), "temperature must be"),
         (lambda s: MemorySession(s.model, piece=0), "piece must be an integer >= 1"),

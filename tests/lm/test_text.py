@@ -17,17 +17,18 @@ from titans_mlx.lm.corpus import Document, documents, part_of, split
 from titans_mlx.lm.scores import bits_per_byte, by_length, by_position, nats
 from titans_mlx.lm.tokenizer import Bytes, byte_tokenizer
 from titans_mlx.lm.tokens import gather, prepare
-from titans_mlx.lm.training import TextConfig, far_scores
+from titans_mlx.lm.training import TextConfig, far_scores, train_text
+from titans_mlx.training import TrainConfig
 
 from .conftest import TEXT, config_of
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 60 documents, one of them hidden and one no text."""
+    """A folder of 120 documents, with something hidden and something that is no text."""
     folder = tmp_path_factory.mktemp("texts")
-    for number in range(60):
-        (folder / f"{number:02}.txt").write_text(f"Dökument {number}. " + "x" * number)
+    for number in range(120):
+        (folder / f"{number:03}.txt").write_text(f"Dökument {number}. " + "x" * (number // 2))
     (folder / ".hidden").write_text("hidden")
     (folder / "image.png").write_bytes(b"\xff\xfe\x00")
     return folder
@@ -35,8 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folder_a_file_and_lines_of_json(folder: Path, tmp_path: Path) -> None:
     found = list(documents(str(folder)))
-    assert [document.name for document in found] == [f"{number:02}.txt" for number in range(60)]
-    assert list(documents(str(folder / "03.txt"))) == [Document("03.txt", "Dökument 3. xxx")]
+    assert [document.name for document in found] == [f"{number:03}.txt" for number in range(120)]
+    assert list(documents(str(folder / "007.txt"))) == [Document("007.txt", "Dökument 7. xxx")]
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"text": "one"}\n\n{"text": "two", "other": 1}\n')
     assert [document.text for document in documents(str(lines))] == ["one", "two"]
@@ -67,6 +68,9 @@ def test_few_documents_are_cut_and_many_are_sorted(folder: Path) -> None:
     assert [(part, len(document.text)) for part, document in cut] == [("train", 80), ("validation", 10), ("test", 10)]
     assert "".join(document.text for _, document in cut) == text
     assert all(part == part_of(document.name) for part, document in split(documents(str(folder))))
+    # Sorted by their names, all thirty would be of two parts.
+    found = list(split(Document(f"{number:02}.md", text) for number in range(1, 31)))
+    assert [part for part, _ in found] == ["train", "validation", "test"] * 30
 
 
 def test_nothing_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,8 +168,32 @@ def test_long_scores_are_of_as_many_windows_as_asked_for(folder: Path, tmp_path:
     scores = far_scores(model, tokens, TextConfig(length=16, documents=8))
     assert scores["documents"] == 8 and scores["length"] == 64 >= len(tokens.windows_within(64)) // 8
     assert len(tokens.windows_within(128)) < 8 <= len(tokens.windows_within(64))
-    with pytest.raises(ValueError, match="count must be at most"):
+    with pytest.raises(ValueError, match="which has 0 windows of 128 tokens within documents, got far=128"):
         far_scores(model, tokens, TextConfig(length=16, documents=8, far=128))
+
+
+def test_a_text_config_that_cannot_be_scored_is_refused_before_anything_is_trained(
+    folder: Path, tmp_path: Path
+) -> None:
+    text = {"source": str(folder), "length": 8, "documents": 2, "sample": 0}
+    config = TrainConfig(steps=1, batch_size=1)
+    with pytest.raises(ValueError, match=r"windows of 1000000 tokens within documents, got far=1000000"):
+        train_text(tmp_path, config_of("lmm"), config, TextConfig(**text, far=10**6))
+    assert not (tmp_path / "run").exists()
+    train_text(tmp_path, config_of("lmm"), config, TextConfig(**text, far=16))
+    assert (tmp_path / "scores.json").exists()
+    for name, value in (("source", folder), ("prompt", 5)):
+        with pytest.raises(ValueError, match=f"{name} must be a str, got"):
+            TextConfig(**{**text, name: value})
+
+
+@pytest.mark.parametrize(
+    ("tokens", "targets", "message"), [(300, 1, "tokens must lie in"), (1, -1, "targets must lie in")]
+)
+def test_ids_that_are_not_the_models_are_not_scored(tokens: int, targets: int, message: str) -> None:
+    model = Titans(config_of("lmm"))
+    with pytest.raises(ValueError, match=message):
+        nats(model, np.array([[5, tokens, 7]]), np.array([[5, targets, 7]]))
 
 
 def test_tokenizers_that_put_something_around_a_text(folder: Path, tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ def test_one_row_is_shared_by_many(memory):
         assert_close(memory(x[row : row + 1], state)[0], y[row : row + 1], 1e-6)
     with pytest.raises(ValueError, match="state must have one row to be repeated, got 3"):
         state.repeat(3).repeat(2)
+    with pytest.raises(ValueError, match="batch_size must be an integer >= 1, got 0"):
+        state.repeat(0)
 
 
 def test_a_reset_row_is_as_new_and_the_others_go_on(memory):

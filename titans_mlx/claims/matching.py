@@ -5,6 +5,7 @@ from functools import cache
 import mlx.core as mx
 from mlx.utils import tree_flatten
 
+from titans_mlx._random import random_state_kept
 from titans_mlx.config import TitansConfig
 from titans_mlx.model import Titans
 from titans_mlx.training import count_parameters
@@ -41,5 +42,5 @@ def _by_width(narrow: TitansConfig) -> tuple[int, int]:
 
 
 def _made(config: TitansConfig) -> Titans:
-    with mx.stream(mx.cpu):
+    with mx.stream(mx.cpu), random_state_kept():
         return Titans(config)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from titans_mlx.tasks.text import SHARES, Part
 
 STANDARD_LIBRARY = "stdlib"
-FEW = 20
-"""With fewer documents each is cut into the parts; with more, each belongs to one of them."""
+FEW = 100
+"""With fewer documents each is cut into the parts, one of which might else be empty; with more each belongs to one."""
 _LEFT_OUT = {"test", "tests", "idlelib", "site-packages", "dist-packages", "lib-dynload", "__pycache__"}
 
 
@@ -64,7 +64,7 @@ def _documents(source: str) -> Iterable[Document]:
 def split(found: Iterable[Document]) -> Iterator[tuple[Part, Document]]:
     """Each document with its part: 80, 10 and 10 per cent train, validation and test.
 
-    By a hash of its name; where there are fewer than 20 documents, each is cut into the three instead.
+    By a hash of its name; where there are fewer than 100 documents, each is cut into the three instead.
     """
     found = iter(found)
     first = [document for _, document in zip(range(FEW), found, strict=False)]

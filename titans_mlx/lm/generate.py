@@ -8,8 +8,8 @@ from numbers import Integral, Real
 import mlx.core as mx
 
 from titans_mlx._check import check_count
+from titans_mlx._random import random_state_kept
 from titans_mlx.model import Cache, Titans
-from titans_mlx.training.checkpoint import set_random_state
 
 COLDEST = 1e-6
 """Log-probabilities over anything much smaller leave float32."""
@@ -79,12 +79,9 @@ def _seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
         yield
         return
-    before = mx.array(mx.random.state[0])
-    mx.random.seed(seed)
-    try:
+    with random_state_kept():
+        mx.random.seed(seed)
         yield
-    finally:
-        set_random_state(before)
 
 
 def _make_sampler(temperature: float, top_p: float, min_p: float, top_k: int, vocab_size: int) -> Sampler:

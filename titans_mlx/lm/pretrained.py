@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
 
@@ -12,7 +11,8 @@ from titans_mlx._check import check_type
 from titans_mlx.lm.model import MODEL_TYPE, Model, ModelArgs
 from titans_mlx.lm.tokenizer import BYTE_VOCAB, byte_tokenizer
 from titans_mlx.model import Titans
-from titans_mlx.training.files import replacing, write_json, write_text
+from titans_mlx.training.checkpoint import write_arrays
+from titans_mlx.training.files import write_json, write_text
 
 MODEL_FILE = "titans_model.py"
 SHIM = "from titans_mlx.lm.model import Model, ModelArgs  # noqa: F401\n"
@@ -52,8 +52,7 @@ def save_pretrained(model: Titans, folder: Path | str, tokenizer: Any = None) ->
     # Without it the folder is no model's: an older one's configuration must never stand beside new weights.
     (folder / "config.json").unlink(missing_ok=True)
     tokenizer.save_pretrained(str(folder))
-    with replacing(folder / "model.safetensors") as temporary:
-        mx.save_safetensors(str(temporary), dict(tree_flatten(model.parameters())), {"format": "mlx"})
+    write_arrays(folder / "model.safetensors", dict(tree_flatten(model.parameters())), {"format": "mlx"})
     write_text(folder / MODEL_FILE, SHIM)
     ends = {} if tokenizer.eos_token_id is None else {"eos_token_id": tokenizer.eos_token_id}
     write_json(

@@ -42,7 +42,7 @@ def nats(
         (N, T) float32.
 
     Raises:
-        ValueError: shapes differ, or a count is below 1.
+        ValueError: shapes differ, an id is not the model's, or a count is below 1.
     """
     check_count("batch_size", batch_size)
     check_count("piece", piece)
@@ -54,9 +54,11 @@ def nats(
             states: list[Any] = [None] * len(model.layers)
         elif forget is not None:
             states = forget(states)
-        hidden = model.hidden(mx.array(tokens[rows, columns]), states)
-        logits = model.logits(hidden).astype(mx.float32)
-        losses = nn.losses.cross_entropy(logits, mx.array(targets[rows, columns]))
+        given, wanted = mx.array(tokens[rows, columns]), mx.array(targets[rows, columns])
+        model.check_tokens("tokens", given)
+        model.check_tokens("targets", wanted)
+        logits = model.logits(model.hidden(given, states)).astype(mx.float32)
+        losses = nn.losses.cross_entropy(logits, wanted)
         mx.eval(losses, states)
         out[rows, columns] = np.array(losses)
         if progress is not None:

@@ -169,15 +169,19 @@ class MemorySession:
         tokens = self._tokens(ids)
         self.model.check_tokens("source", tokens)
         states, recorder = list(self._now.states), Recorder()
-        logits = []
+        before = self._now.logits
+        if before is None:
+            before = mx.full((1, self.model.config.vocab_size), mx.nan)
+        bits = []
         for start in range(0, len(ids), self.piece):
             piece = tokens[:, start : start + self.piece]
-            logits.append(self.model.logits(self.model.hidden(piece, states, recorder if trace else None))[0])
-            mx.eval(logits[-1], states)
-        before = mx.full((1, logits[0].shape[-1]), mx.nan) if self._now.logits is None else self._now.logits
-        seen = mx.concatenate([before.astype(mx.float32), *(part.astype(mx.float32) for part in logits)])[:-1]
-        log_probs = mx.take_along_axis(nn.log_softmax(seen), tokens[0][:, None], axis=-1)[:, 0]
-        return Surprise(ids, np.array(-log_probs / np.log(2)), recorder.traces() if trace else [])
+            logits = self.model.logits(self.model.hidden(piece, states, recorder if trace else None))[0]
+            seen = mx.concatenate([before, logits[:-1]]).astype(mx.float32)
+            log_probs = mx.take_along_axis(nn.log_softmax(seen), piece[0][:, None], axis=-1)[:, 0]
+            bits.append(np.array(-log_probs / np.log(2)))
+            before = logits[-1:]
+            mx.eval(before, states)
+        return Surprise(ids, np.concatenate(bits), recorder.traces() if trace else [])
 
     def snapshot(self) -> Snapshot:
         """The state as it is now, for :meth:`restore`."""
@@ -261,7 +265,7 @@ class MemorySession:
     def _tokens(self, ids: Sequence[int] | np.ndarray) -> mx.array | np.ndarray:
         if isinstance(ids, np.ndarray):
             return ids[None]
-        return mx.array(ids, dtype=mx.int32)[None]
+        return mx.array(np.array(ids, dtype=np.int64))[None]
 
     def _encode(self, source: str | Sequence[int]) -> list[int]:
         if isinstance(source, str):
@@ -304,6 +308,8 @@ class MemorySession:
 def _ids(source: Sequence[int] | np.ndarray | mx.array) -> np.ndarray:
     """Token ids (T,), those of a memory-mapped file still there."""
     ids = source if isinstance(source, np.ndarray) else np.array(source)
+    if ids.size == 0:
+        ids = ids.astype(np.int64)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"source must be a text, a Path or integers (T,), got {ids.dtype} of shape {ids.shape}")
     return ids

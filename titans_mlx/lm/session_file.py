@@ -9,8 +9,7 @@ import numpy as np
 from mlx.utils import tree_flatten
 
 from titans_mlx.model import Titans
-from titans_mlx.training.checkpoint import check_complete
-from titans_mlx.training.files import replacing
+from titans_mlx.training.checkpoint import read_arrays, write_arrays
 
 FORMAT = "titans_mlx.session.2"
 
@@ -22,15 +21,9 @@ def write_session(path: Path, model: Titans, arrays: dict[str, mx.array], positi
         OSError: the file cannot be written.
         ValueError: ``path`` does not end in ``.safetensors``.
     """
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
     metadata = {"format": FORMAT, "position": str(position), "model": fingerprint(model)}
     metadata["digest"] = _digest(arrays, metadata)
-    with replacing(path) as temporary:
-        try:
-            mx.save_safetensors(str(temporary), arrays, metadata)
-        except RuntimeError as error:
-            raise OSError(f"session cannot be saved as {path}: {error}") from error
+    write_arrays(path, arrays, metadata)
 
 
 def read_session(path: Path, model: Titans) -> tuple[dict[str, mx.array], int]:
@@ -40,11 +33,7 @@ def read_session(path: Path, model: Titans) -> tuple[dict[str, mx.array], int]:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or no session's, or of another model.
     """
-    check_complete(path, "session")
-    try:
-        arrays, metadata = mx.load(str(path), return_metadata=True)
-    except RuntimeError as error:
-        raise ValueError(f"session {path} is damaged: it cannot be read as safetensors") from error
+    arrays, metadata = read_arrays(path, "session")
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a session: its format is {metadata.get('format')!r}, not {FORMAT!r}")
     if metadata.get("digest") != _digest(arrays, metadata):

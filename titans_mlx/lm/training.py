@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from titans_mlx._check import check_count
+from titans_mlx._check import check_type, set_count
 from titans_mlx.config import TitansConfig
 from titans_mlx.lm.corpus import STANDARD_LIBRARY
 from titans_mlx.lm.scores import bits_per_byte, by_length, by_position, nats, text_loss
@@ -43,7 +43,9 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("length", 1), ("documents", 1), ("far", 0), ("sample", 0)):
-            check_count(name, getattr(self, name), least)
+            set_count(self, name, least)
+        for name in ("source", "prompt"):
+            check_type(name, getattr(self, name), str)
         if self.sample and not self.prompt:
             raise ValueError("prompt must not be empty where samples are drawn, got ''")
 
@@ -76,7 +78,8 @@ def train_text(
 
     Raises:
         TrainingDiverged: as there.
-        ValueError: the folder belongs to another run, or the model has fewer ids than the tokenizer.
+        ValueError: before anything is trained: the folder belongs to another run, the model has fewer ids than the
+            tokenizer, or the validation part has too few windows.
     """
     folder = Path(folder)
     leads = group is None or group.rank() == 0
@@ -90,6 +93,7 @@ def train_text(
             f"vocab_size of the model must be at least the tokenizer's {corpus.meta['vocab_size']}, "
             f"got {architecture.vocab_size}"
         )
+    far_length(corpus.validation, text)
     mx.random.seed(config.seed)
     model = Titans(architecture)
     run = RunFolder(folder / "run", {"model": architecture, "text": text, "corpus": _identity(corpus)})
@@ -109,11 +113,9 @@ def far_scores(model: Titans, tokens: Tokens, text: TextConfig) -> dict[str, Any
     """Bits per byte on long windows within documents, by position and by length.
 
     Raises:
-        ValueError: there are not ``text.documents`` different windows of ``text.far`` tokens, or of one token.
+        ValueError: as :func:`far_length`.
     """
-    length = text.far or 32 * text.length
-    while not text.far and length > 1 and len(tokens.windows_within(length)) < text.documents:
-        length //= 2
+    length = far_length(tokens, text)
     losses = nats(model, *tokens.documents(text.documents, length, EVALUATION_SEED))
     per_token = tokens.bytes_per_token
     return {
@@ -124,6 +126,24 @@ def far_scores(model: Titans, tokens: Tokens, text: TextConfig) -> dict[str, Any
         "by_position": by_position(losses, per_token),
         "by_length": by_length(losses, per_token),
     }
+
+
+def far_length(tokens: Tokens, text: TextConfig) -> int:
+    """Tokens of the windows of the last evaluation, see :class:`TextConfig`.
+
+    Raises:
+        ValueError: there are not ``text.documents`` different windows of ``text.far`` tokens, or of one token.
+    """
+    length = text.far or 32 * text.length
+    while not text.far and length > 1 and len(tokens.windows_within(length)) < text.documents:
+        length //= 2
+    found = len(tokens.windows_within(length))
+    if found < text.documents:
+        raise ValueError(
+            f"far and documents must leave enough of the validation part, which has {found} windows of {length} tokens "
+            f"within documents, got far={text.far} and documents={text.documents}"
+        )
+    return length
 
 
 def _evaluation(tokens: Tokens, text: TextConfig, tokenizer: Any) -> Callable[[Titans], dict[str, Any]]:

@@ -40,8 +40,10 @@ class Gating(nn.Module):
         if config.omega > 1:
             self.share_gate = _gate(self.dim, [0.0] * self.num_heads)
 
-    def gates(self, x: mx.array) -> Gates:
+    def gates(self, x: mx.array, changed: bool = True) -> Gates:
         """The gates of x (B, T, dim), each (B, H, L, T) float32; L is 1 where memory layers share them.
+
+        ``changed``: as ``change_gates`` makes them, where there is one.
 
         They see a token whose root mean square is above 1 at 1: gates saturated by the size of an input, not by its
         direction, let the outer gradient of a deep memory grow without end.
@@ -63,7 +65,7 @@ class Gating(nn.Module):
         if config.omega > 1:
             logits["share"] = self._per_head("share", x)
         gates = make_gates(config, logits, shape)
-        return gates if self.change_gates is None else self.change_gates(gates)
+        return self.change_gates(gates) if changed and self.change_gates is not None else gates
 
     def _shared_by_channels(self, x: mx.array, shape: tuple[int, int, int, int]) -> dict[str, mx.array]:
         """Logits of ``shape`` by the gates that have one number for all channels, as one product."""

@@ -108,11 +108,7 @@ class NeuralMemory(Projecting):
                 raise ValueError("persistent must be None with reset_every: what they write would be lost at a reset")
             check_rank("persistent", persistent, 2, "(P, dim)")
             check_sequence("persistent", persistent[None], self.dim)
-            change, self.change_gates = self.change_gates, None
-            try:
-                _, state = self.absorb(persistent[None])
-            finally:
-                self.change_gates = change
+            _, state = self._absorb(persistent[None], self.init_state(1), None, None, changed=False)
             anchor = None if state.anchor is None else state.weights
             return state._replace(position=0, anchor=anchor).repeat(batch_size)
         weights = tuple(mx.broadcast_to(w.astype(mx.float32), (batch_size, *w.shape)) for w in self.initial_weights)
@@ -242,9 +238,14 @@ class NeuralMemory(Projecting):
         return self._out(x, reads), state
 
     def _absorb(
-        self, x: mx.array, state: MemoryState, lengths: mx.array | None, observe: Observer | None
+        self,
+        x: mx.array,
+        state: MemoryState,
+        lengths: mx.array | None,
+        observe: Observer | None,
+        changed: bool = True,
     ) -> tuple[mx.array, MemoryState]:
-        inputs, tails = self.project(x, state.tails, lengths)
+        inputs, tails = self.project(x, state.tails, lengths, changed)
         if observe is not None:
             observe(self, state, inputs)
         state = state._replace(tails=tails)

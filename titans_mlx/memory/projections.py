@@ -40,13 +40,16 @@ class Projecting(Gating):
         return self._as_keys(q), tails[0] if tails else None
 
     def project(
-        self, x: mx.array, tails: tuple[mx.array, ...], lengths: mx.array | None = None
+        self, x: mx.array, tails: tuple[mx.array, ...], lengths: mx.array | None = None, changed: bool = True
     ) -> tuple[Inputs, tuple[mx.array, ...]]:
-        """Queries, keys, values and gates of x (B, T, dim), and the new tails of the convolutions."""
+        """Queries, keys, values and gates of x (B, T, dim), and the new tails of the convolutions.
+
+        ``changed``: gates as ``change_gates`` makes them.
+        """
         streams, tails = self._streams("qkv", x, tails, lengths)
         qk, v = mx.split(streams, [2 * self.num_heads], axis=1)
         q, k = mx.split(self._as_keys(qk), 2, axis=1)
-        gates = self.gates(x)
+        gates = self.gates(x, changed)
         if self.config.implicit_step:
             gates = gates._replace(step=implicit_step(gates.step, k))
         return Inputs(q, k, v, gates), tails

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import mlx.core as mx
 from mlx.utils import tree_map
 
-from titans_mlx._check import check_index, check_rank, check_type, is_traced
+from titans_mlx._check import check_count, check_index, check_rank, check_type, is_traced
 
 
 class MemoryState(NamedTuple):
@@ -59,7 +59,12 @@ class MemoryState(NamedTuple):
         return _map(lambda array: mx.take(array, index, axis=0), self)
 
     def repeat(self, batch_size: int) -> "MemoryState":
-        """A one-row state shared by ``batch_size`` rows."""
+        """A one-row state shared by ``batch_size`` rows.
+
+        Raises:
+            ValueError: if ``batch_size`` is below 1, or the state has another number of rows.
+        """
+        check_count("batch_size", batch_size)
         if self.batch_size != 1:
             raise ValueError(f"state must have one row to be repeated, got {self.batch_size}")
         return _map(lambda array: mx.broadcast_to(array, (batch_size, *array.shape[1:])), self)

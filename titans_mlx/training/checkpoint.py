@@ -8,6 +8,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_flatten, tree_map_with_path
 
+from titans_mlx._random import set_random_state
 from titans_mlx.training.files import replacing
 
 FORMAT = "titans_mlx.checkpoint.1"
@@ -24,16 +25,11 @@ def save_checkpoint(path: Path | str, model: nn.Module, optimizer: optim.Optimiz
         step: updates made so far.
 
     Raises:
+        OSError: the file cannot be written.
         ValueError: ``path`` does not end in ``.safetensors``.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
     arrays = _named(_MODEL, model.parameters()) | _named(_OPTIMIZER, optimizer.state)
-    with replacing(path) as temporary:
-        mx.save_safetensors(
-            str(temporary), arrays | {_RANDOM: mx.random.state[0]}, {"format": FORMAT, "step": str(step)}
-        )
+    write_arrays(Path(path), arrays | {_RANDOM: mx.random.state[0]}, {"format": FORMAT, "step": str(step)})
 
 
 def load_checkpoint(path: Path | str, model: nn.Module, optimizer: optim.Optimizer) -> int:
@@ -55,13 +51,6 @@ def load_checkpoint(path: Path | str, model: nn.Module, optimizer: optim.Optimiz
     optimizer.init(model.trainable_parameters())
     set_random_state(arrays[_RANDOM])
     return step
-
-
-def set_random_state(state: mx.array) -> None:
-    """Make ``state``, (2,) uint32, this thread's random state."""
-    # A seed is the 64 bits of the key it makes, so any state can be set as one.
-    high, low = state.tolist()
-    mx.random.seed((high << 32) | low)
 
 
 def load_parameters(path: Path | str, model: nn.Module) -> int:
@@ -87,8 +76,7 @@ def _filled(prefix: str, tree: dict, arrays: dict[str, mx.array]) -> dict:
 
 def _read(path: Path) -> tuple[dict[str, mx.array], int]:
     """All arrays, evaluated: MLX reads lazily, and the file may be replaced later."""
-    check_complete(path)
-    arrays, metadata = mx.load(str(path), return_metadata=True)
+    arrays, metadata = read_arrays(path, "checkpoint")
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint: its format is {metadata.get('format')!r}, not {FORMAT!r}")
     step = metadata.get("step", "")
@@ -99,13 +87,38 @@ def _read(path: Path) -> tuple[dict[str, mx.array], int]:
     return arrays, int(step)
 
 
-def check_complete(path: Path, what: str = "checkpoint") -> None:
-    """Compare the size of a safetensors file with what its header promises; ``what`` is for the messages.
+def write_arrays(path: Path, arrays: dict[str, mx.array], metadata: dict[str, str]) -> None:
+    """Write a safetensors file, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: ``path`` does not end in ``.safetensors``.
+    """
+    if path.suffix != ".safetensors":
+        raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
+    with replacing(path) as temporary:
+        try:
+            mx.save_safetensors(str(temporary), arrays, metadata)
+        except RuntimeError as error:
+            raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def read_arrays(path: Path, what: str) -> tuple[dict[str, mx.array], dict[str, str]]:
+    """Arrays, not evaluated, and metadata of a whole safetensors file; ``what`` is for the messages.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the header cannot be read, or promises another size.
+        ValueError: the file is damaged.
     """
+    _check_complete(path, what)
+    try:
+        return mx.load(str(path), return_metadata=True)
+    except RuntimeError as error:
+        raise ValueError(f"{what} {path} is damaged: it cannot be read as safetensors") from error
+
+
+def _check_complete(path: Path, what: str) -> None:
+    """Compare the size of the file with what its header promises."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header_size = int.from_bytes(file.read(8), "little")

@@ -33,7 +33,8 @@ class TrainConfig:
             graphs.
         optimizer: ``adamw``, or ``muon`` (orthogonalised momentum) for the projections and AdamW for everything else.
         muon_learning_rate: the peak for the projections under ``muon``; it rises and falls as ``learning_rate`` does.
-        accumulate: parts that a batch's rows are cut into, their gradients summed: less memory, the same update.
+        accumulate: parts that a batch's rows are cut into, their gradients averaged: less memory, and the same
+            update where the loss is a mean over equally many positions in every part.
         truncate: tokens over which gradients run back; a sequence is read in pieces of this many, and what the model
             carries from piece to piece has no gradient (truncated back-propagation). The loss function is then given
             the states as ``cache=`` and replaces them. 0: whole sequences.

@@ -2,12 +2,15 @@
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 TEMPORARY = ".tmp-"
+_turns: defaultdict[Path, RLock] = defaultdict(RLock)
 
 
 @contextmanager
@@ -15,16 +18,17 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well, its file takes the place of ``path``.
 
     File and folder are flushed to the disk, so that neither SIGKILL nor a power cut leaves half a file
-    under the name.
+    under the name. Threads that write the same file take turns; of several processes one may write it at a time.
     """
     temporary = path.with_name(TEMPORARY + path.name)
-    try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _turns[path.absolute()]:
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

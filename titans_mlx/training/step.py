@@ -11,7 +11,7 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_map, tree_map_with_path
 
-from titans_mlx.training.checkpoint import set_random_state
+from titans_mlx._random import set_random_state
 from titans_mlx.training.config import TrainConfig
 
 Loss = mx.array | tuple[mx.array, dict[str, mx.array]]

@@ -106,8 +106,9 @@ def train(
         evaluate: ``evaluate(model)`` gives metrics to record.
         progress: called with the step and each record as it is made.
         group: the processes of a distributed run, all of which call this with equal arguments. Each computes its share
-            of every batch's rows, and the update is that of one process with the whole batch. Process 0 alone writes
-            to ``run``, evaluates and reports; the others begin with its parameters.
+            of every batch's rows, and the update is that of one process with the whole batch, if the loss is a mean
+            over equally many positions in every share. Process 0 alone writes to ``run``, evaluates and reports; the
+            others begin with its parameters.
 
     Returns:
         The records of the whole run; of process 0 only.
