@@ -61,6 +61,8 @@ def pictures(rows):
         if (found := [row for row in rows if row["model"] == model])
     ]
     own = [row for row in rows if row["x"] == row["trained"] and row["model"] in (chunks.MATRIX, chunks.DEEP)]
+    if not own:
+        return mo.callout(mo.md("Too little is stored for a chart."), kind="info")
     line = plots.sweep_chart(own, "x", "Chunk, trained and tested (tokens)", heading="At its own chunk", width=260)
     return mo.hstack([*matrices, line], justify="start", gap=1, wrap=True)
 

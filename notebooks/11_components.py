@@ -80,9 +80,10 @@ def _(results, summary):
             parts.folded(lines),
             mo.md(f"""
             **How to read this.** Each point is a model that differs from the whole LMM in one thing, in one task: left
-            of 0 it is worse than the whole, right of it better. Within one unit a difference counts for nothing by the
-            rule. The axis is cut at 20 units; a point at its end lies at the end or beyond. From top to bottom the
-            paper's order of importance, then attention.
+            of 0 it is worse than the whole, right of it better; the bar is a 95 % interval over trainings. Within one
+            unit a difference counts for nothing by the rule, nor does one whose bar crosses 0. The axis is cut at 20
+            units; a point at its end lies at the end or beyond. From top to bottom the paper's order of importance,
+            then attention.
 
             {parts.origin(components.CLAIM, results)}
             """),

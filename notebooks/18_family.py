@@ -94,7 +94,7 @@ def _(chosen, results, summary):
 def compared(summary, column, kinds):
     """Accuracy of every recipe, a colour for each of a few kinds of test."""
     shown = [row | {"recipe": row["model"], "model": row[column]} for row in summary if row[column] in kinds]
-    return plots.dot_chart(shown, "recipe", [*RECIPES], step=26)
+    return plots.dot_chart(shown, "recipe", [*RECIPES, family.STALE], step=26)
 
 
 @app.cell(hide_code=True)

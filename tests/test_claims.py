@@ -16,7 +16,7 @@ from titans_mlx.claims.fitting import fit, kept_in
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.report import CLAIMS_TABLE, RECIPES_TABLE, check_table, write_table
-from titans_mlx.claims.statistics import accuracy_interval
+from titans_mlx.claims.statistics import accuracy_interval, gain, surely
 from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
 from titans_mlx.claims.training import asked_logits, recall_batches, recall_loss
@@ -55,6 +55,17 @@ def test_interval_of_one_seed_is_of_its_sequences() -> None:
     low, high = accuracy_interval([correct])
     assert low < correct.mean() < high and high - low == pytest.approx(4 * (0.25 / 800) ** 0.5, rel=0.15)
     assert accuracy_interval([np.ones((8, 8))] * 3) == (1.0, 1.0)
+
+
+def test_a_gain_is_sure_beyond_the_noise_of_its_seeds() -> None:
+    def rows(*values: float) -> list[dict[str, Any]]:
+        return [{"seed": seed, "accuracy": value} for seed, value in enumerate(values)]
+
+    found = gain(rows(0.9, 0.5, 0.7), rows(0.8, 0.4, 0.6))
+    assert found["value"] == pytest.approx(0.1) and found["low"] == pytest.approx(0.1), "seeds are paired"
+    assert surely(found, 0.09) and not surely(found, 0.11)
+    assert not surely(gain(rows(0.9, 0.5, 0.7), rows(0.4, 0.5, 0.9)), 0.09), "0.1 on average, once less"
+    assert not surely(gain(rows(0.9), rows(0.1)), 0.1), "one seed tells nothing of others"
 
 
 @pytest.mark.parametrize("count", [0, 11])

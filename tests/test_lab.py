@@ -1,5 +1,7 @@
 """The laboratory: jobs that say all about themselves, trainings that are tested, verdicts that follow from rules."""
 
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -20,9 +22,25 @@ from titans_mlx.claims import (
 )
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.interventions import changed, memories
-from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, scale_of, summarise, train_models, verdict
+from titans_mlx.claims.lab import (
+    TASKS,
+    lab_job,
+    make_task,
+    run_lab,
+    scale_of,
+    summarise,
+    test_model,
+    train_models,
+    verdict,
+)
 from titans_mlx.claims.recall_jobs import model_configs
+from titans_mlx.claims.search import Trained, train_all
+from titans_mlx.config import TitansConfig
 from titans_mlx.model import Titans
+from titans_mlx.training import TrainingDiverged
+
+# No test of this file's.
+test_model.__test__ = False
 
 RECALL = {"kind": "recall", "distance": 8, "num_pairs": 2, "num_queries": 2}
 LAB = [claim for claim in CLAIMS.values() if claim.run_job in (run_lab, depth.run_depth)]
@@ -99,6 +117,34 @@ def test_gates_closed_in_training_are_not_trained_and_open_in_the_tests() -> Non
         assert mx.abs(weights - initial).max() < 1e-6, "the memory of a backbone stands still"
     with pytest.raises(ValueError, match=r"train_change must be of .*got \{'chunk_size': 4\}"):
         small_job(train_change={"chunk_size": 4})
+
+
+def trained_at(entry: tuple[float, float], seed: int, validation: float) -> Trained:
+    return Trained(Titans(TitansConfig(dim=8, num_layers=1, num_heads=1)), entry, seed, 1.0, validation)
+
+
+def test_a_rate_that_diverges_is_passed_over() -> None:
+    def train(entry: tuple[float, float], seed: int, _: Any) -> Trained:
+        if entry[0] > 0.5:
+            raise TrainingDiverged(3, math.nan, 1.0, None, None)
+        return trained_at(entry, seed, 0.7)
+
+    trained, scores = train_all([(1.0, 0.1), (0.1, 0.1)], [0, 1], train)
+    assert [(each.entry, each.seed) for each in trained] == [((0.1, 0.1), 0), ((0.1, 0.1), 1)]
+    assert [score["accuracy"] for score in scores] == [None, 0.7]
+    _, scores = train_all([(0.1, 0.1), (1.0, 0.1)], [0], train)
+    assert [score["accuracy"] for score in scores] == [0.7, None]
+    with pytest.raises(TrainingDiverged):
+        train_all([(1.0, 0.1), (2.0, 0.1)], [0], train)
+
+
+def test_a_model_that_gives_nan_is_wrong_and_its_row_can_be_stored() -> None:
+    job = small_job()
+    model = Titans(TitansConfig.from_dict(job.settings["architecture"]))
+    model.norm.weight = model.norm.weight * mx.nan
+    rows = test_model(job.settings, Trained(model, (1e-3, 0.1), 0, 1.0, 0.0))
+    assert all(row["nats"] is None and row["accuracy"] < 0.1 for row in rows)
+    assert "nats" not in summarise(rows, ("model",))[0] and json.dumps(rows, allow_nan=False)
 
 
 def test_claims_that_share_runs_share_jobs() -> None:

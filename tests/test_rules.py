@@ -38,7 +38,7 @@ def test_smoke_profiles_run(claim) -> None:
 def test_what_is_claimed_is_reproduced(claim) -> None:
     found = claim.judge(rows_of(claim, as_claimed))
     assert found.status == "reproduced", found
-    assert found.figure and "3 seeds" in found.scale
+    assert found.figure and f"{5 if claim.id == components.CLAIM.id else 3} seeds" in found.scale
 
 
 @pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
@@ -139,6 +139,76 @@ def test_the_rule_of_reach_at_its_edges(claim, kind: str, other: str) -> None:
     assert behind == "not reproduced", "others may be behind a Titan that does not hold"
     steep = changed_rows(claim, lambda s, t: (0.92 if t["x"] == far else 0.98) if s["model"] in TITANS else None)
     assert steep == "not reproduced", "6 points down on the way"
+
+
+def test_needles_ask_other_recurrences_to_fall() -> None:
+    kind, near = "uuid", needles.TRAINED
+    for level, status in ((0.56, "reproduced"), (0.54, "reproduced in part"), (0.4, "reproduced in part")):
+
+        def share(settings, test, level=level) -> float | None:
+            if settings["model"] in TITANS or test["what"] != kind:
+                return None
+            return level if test["x"] == near else min(0.5, level)
+
+        assert changed_rows(needles.CLAIM, share) == status, "6 points, 4 points, and none that has learned"
+
+
+def with_seeds(claim, values: dict[str, tuple[float, ...]], where: Callable[[dict[str, Any]], bool]) -> str:
+    """The verdict where the seeds of some models differ: ``values`` by model, in rows that ``where`` picks."""
+    rows = rows_of(claim, as_claimed)
+    for row in rows:
+        if row["model"] in values and where(row):
+            right = values[row["model"]][row["seed"]]
+            row |= {"accuracy": right, "correct": [right] * 8, "nats": 2 - right}
+    return claim.judge(rows).status
+
+
+def unlearned(claim, model: str, seed: int = 1) -> str:
+    """The verdict where one training of a model has not learned its task."""
+    rows = rows_of(claim, as_claimed)
+    for row in rows:
+        if (row["model"], row["seed"]) == (model, seed):
+            row["validation_accuracy"] = 0.49
+    return claim.judge(rows).status
+
+
+@pytest.mark.parametrize(("claim", "model"), [(mqar.CLAIM, mqar.MIRAS[0]), (family.CLAIM, family.MIRAS[0])])
+def test_differences_count_beyond_the_noise_of_seeds(claim, model: str) -> None:
+    far = {"x": mqar.JUDGED, "option": mqar.WITH} if claim is mqar.CLAIM else {"x": family.FAR, "what": family.RECALL}
+    base = 0.7 if claim is mqar.CLAIM else 0.85
+    for seeds, status in (
+        ((0.06, 0.08, 0.07), "reproduced"),
+        ((0.04, 0.05, 0.03), "reproduced in part"),
+        ((0.15, -0.05, 0.12), "reproduced in part"),
+    ):
+        values = {model: tuple(base + gain for gain in seeds)}
+        found = with_seeds(claim, values, lambda row: all(row.get(key) == value for key, value in far.items()))
+        assert found == status, "7 points each time; 4; 7 on average, once none"
+
+
+def test_what_has_not_learned_shows_nothing() -> None:
+    assert unlearned(mqar.CLAIM, mqar.STALE) == "reproduced in part"
+    assert unlearned(mqar.CLAIM, "GLA") == "reproduced", "no part rests on it alone"
+    assert unlearned(family.CLAIM, family.DEEP) == "reproduced in part"
+    assert unlearned(chunks.CLAIM, chunks.DEEP) == "reproduced in part"
+    assert unlearned(components.CLAIM, components.LESS[0]) == "reproduced", "that is what taking it away costs"
+    assert unlearned(components.CLAIM, components.WHOLE) == "reproduced", "prose alone tells, and tells the same"
+
+
+def test_a_recipe_that_needs_no_convolution_refutes_that_all_do() -> None:
+    for level, status in ((0.49, "reproduced"), (0.55, "reproduced in part")):
+        found = changed_rows(
+            mqar.CLAIM,
+            lambda s, t, level=level: level if (s["model"], s["option"]) == ("GLA", mqar.WITHOUT) else None,
+        )
+        assert found == status, "11 points less, or 5"
+
+
+def test_rows_of_two_versions_of_the_prose_are_not_judged() -> None:
+    for claim in (components.CLAIM, needles.CLAIM):
+        rows = rows_of(claim, as_claimed)
+        rows[0]["text_sha256"], rows[1]["text_sha256"] = "a", "b"
+        assert claim.judge(rows).status == "unfinished"
 
 
 def test_the_rule_of_tracking_at_its_edges() -> None:

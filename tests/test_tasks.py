@@ -129,6 +129,20 @@ def test_mqar_gaps_follow_the_power_law():
     np.testing.assert_allclose(share, weights / weights.sum(), atol=0.012)
 
 
+def test_mqar_filler_without_keys():
+    task = MQARTask(length=128, num_pairs=32, vocab_size=160, spare_keys=True)
+    batch = task.sample(64, seed=0)
+    filler = []
+    for tokens, asked in zip(batch.tokens, batch.mask, strict=True):
+        rest = tokens[64:][asked[64:] == 0]
+        assert not set(rest) & set(tokens[:64:2])
+        filler += rest.tolist()
+    counts = np.bincount(filler, minlength=160)
+    # Upper half: never a key. Lower half: 32 of 79 are keys in each sequence; id 0 is none.
+    assert counts[80:].mean() == pytest.approx(64 * 32 / 128, rel=0.1) and counts.min() > 0
+    assert counts[1:80].mean() == pytest.approx(counts[80:].mean() * 47 / 79, rel=0.15)
+
+
 def test_mqar_filler():
     published = MQARTask().sample(8, seed=0)
     plain = MQARTask(random_filler=False).sample(8, seed=0)

@@ -59,15 +59,17 @@ def test_values_far_from_nought_fill_their_axis(tmp_path: Path) -> None:
 
 
 def test_gains_stand_beside_nothing(tmp_path: Path) -> None:
-    common = {"accuracy": 0.5, "nats": 1.0}
+    common = {"accuracy": 0.5, "nats": 1.0, "gain_high": None}
     rows = [
-        {"model": model, "what": what, "gain": gain, **common}
+        {"model": model, "what": what, "gain": gain, "gain_low": -60.0 if what == "prose" else None, **common}
         for model, gain in (("no decay", -50.0), ("+ attention (MAC)", 2.0))
         for what in ("recall", "prose")
     ]
     chart = plots.gain_chart(rows, ["no decay", "+ attention (MAC)"], "Gain")
     drawn = words(chart, tmp_path)
     assert drawn.index("no decay") < drawn.index("+ attention (MAC)") and {"recall", "prose", "Gain"} <= set(drawn)
-    assert min(row["shown"] for row in values(chart) if "shown" in row) == -20, "cut where the axis ends"
+    shown = [row for row in values(chart) if "shown" in row]
+    assert min(row["shown"] for row in shown) == -20, "cut where the axis ends"
+    assert {row["low"] for row in shown} == {-20, None}
     with pytest.raises(ValueError, match="rows must hold at least one row"):
         plots.gain_chart([], [], "Gain")

@@ -19,7 +19,7 @@ from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.interventions import FACTORS, changed, check_change, memories, read
 from titans_mlx.claims.recall_runs import train_config, training_options
 from titans_mlx.claims.search import Trained, train_all
-from titans_mlx.claims.statistics import accuracy_interval
+from titans_mlx.claims.statistics import accuracy_interval, gain, surely
 from titans_mlx.claims.training import TRAIN, VALIDATE, recall_loss
 from titans_mlx.config import TitansConfig
 from titans_mlx.model import Titans
@@ -242,7 +242,8 @@ def test_model(settings: dict[str, Any], trained: Trained) -> list[Row]:
                 **{name: settings[name] for name in ("model", "option")},
                 **{name: value for name, value in test.items() if name not in ("task", "change", "sequences")},
                 "accuracy": float(correct.mean()),
-                "nats": float(nats.mean()),
+                # JSON has no NaN.
+                "nats": float(nats.mean()) if np.isfinite(nats).all() else None,
                 "correct": correct.sum(axis=1).tolist(),
                 "queries": correct.shape[1],
                 "sequences": correct.shape[0],
@@ -302,12 +303,43 @@ def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
                 **{name: members[0][name] for name in ("chance", "parameters", "trained_length", "length")},
                 "train_seconds": float(np.mean([m["train_seconds"] for m in members])),
                 "seconds_per_sequence": float(np.mean([m["seconds_per_sequence"] for m in members])),
-                # Rows stored before losses were measured have none.
-                **({"nats": float(np.mean([m["nats"] for m in members]))} if all("nats" in m for m in members) else {}),
+                # Rows stored before losses were measured have none, nor have those of a model that gives NaN.
+                **(
+                    {"nats": float(np.mean([m["nats"] for m in members]))}
+                    if all(m.get("nats") is not None for m in members)
+                    else {}
+                ),
                 "peak_megabytes": max(m["peak_bytes"] / min(m["sequences"], TEST_ROWS) for m in members) / 1e6,
             }
         )
     return table
+
+
+def learned(rows: Sequence[Row]) -> bool:
+    """Whether every training of ``rows`` was right in at least half of the answers on its validation sequences."""
+    return all(row["validation_accuracy"] >= LEARNED for row in rows)
+
+
+def more(first: Sequence[Row], second: Sequence[Row], least: float) -> bool | None:
+    """Whether a model is surely more often right than another by ``least``; None where one has no rows.
+
+    A model with a training that has not learned its task shows nothing of what its memory can do.
+    """
+    if not first or not second:
+        return None
+    return learned([*first, *second]) and surely(gain(first, second), least)
+
+
+MORE_RULE = (
+    f"By so much means: on average over seeds, with the 95 % interval of the difference (Student's t over seeds, each "
+    f"with its own counterpart) above 0, and every training of both right in {LEARNED:.0%} of its validation answers."
+)
+"""To stand in a claim's rule that uses :func:`more`."""
+
+
+def texts(rows: Sequence[Row]) -> set[str]:
+    """The texts that rows are of: Python's documentation is another with another version."""
+    return {row["text_sha256"] for row in rows if "text_sha256" in row}
 
 
 def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab, scale_of, verdict
-from titans_mlx.claims.reach import GOOD, RULE, STEP, TAPS, judge_reach, reach_models
+from titans_mlx.claims.lab import HOW_TRAINED, LEARNED, lab_job, make_task, run_lab, scale_of, texts, verdict
+from titans_mlx.claims.reach import FLAT, GOOD, RULE, STEP, TAPS, judge_reach, reach_models
 from titans_mlx.claims.recall_jobs import TITANS
 from titans_mlx.config import TitansConfig
 from titans_mlx.tasks.needle import Needle
@@ -57,7 +57,9 @@ def jobs(profile: Profile) -> list[Job]:
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
-    parts, figure = judge_reach(rows, {kind: kind for kind in KINDS}, RECURRENT, TRAINED, FAR)
+    if len(texts(rows)) > 1:
+        return Verdict("unfinished", "rows of several versions of the prose", scale_of(rows, "single needles"))
+    parts, figure = judge_reach(rows, {kind: kind for kind in KINDS}, RECURRENT, TRAINED, FAR, falling=True)
     return verdict(parts, figure, scale_of(rows, "single needles"))
 
 
@@ -83,7 +85,9 @@ CLAIM = Claim(
     protocol=" ".join(PROTOCOL.split()),
     refuted_by=f"No Titans variant at {GOOD:.0%} of the digits at {FAR:,} bytes; another recurrence as good.",
     rule="Two parts per kind of needle. "
-    + RULE.format(far=FAR, near=TRAINED, unit="bytes", others="every other recurrence is"),
+    + RULE.format(far=FAR, near=TRAINED, unit="bytes", others="every other recurrence is")
+    + f" They fall, besides: those right in {LEARNED:.0%} of the digits at {TRAINED:,} bytes, of which there must be "
+    f"one, are right in more than {FLAT:.0%} fewer at {FAR:,}.",
     jobs=jobs,
     run_job=run_lab,
     judge=judge,

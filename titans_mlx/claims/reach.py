@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from titans_mlx.claims.base import Row
-from titans_mlx.claims.lab import summarise
+from titans_mlx.claims.lab import LEARNED, summarise
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.claims.statistics import share
@@ -32,7 +32,7 @@ def reach_models(vocab_size: int, names: tuple[str, ...], num_layers: int) -> di
 
 
 def judge_reach(
-    rows: Sequence[Row], kinds: dict[str, str], others: Sequence[str], near: int, far: int
+    rows: Sequence[Row], kinds: dict[str, str], others: Sequence[str], near: int, far: int, falling: bool = False
 ) -> tuple[dict[str, bool | None], str]:
     """Two parts per kind of test, and what was found.
 
@@ -42,6 +42,8 @@ def judge_reach(
         others: the models that must be behind the best Titan at ``far``.
         near: the length up to which models were trained.
         far: the length in question.
+        falling: whether others that are right in :data:`LEARNED` of their answers at ``near``, of which there must be
+            one, must lose more than :data:`FLAT` on the way.
 
     Returns:
         Parts, None where a model's rows are missing: whether the best Titan at ``far`` is right in :data:`GOOD` of its
@@ -60,7 +62,9 @@ def judge_reach(
         best, other = (max(models, key=lambda model: at[model, far]) for models in (TITANS, others))
         holds = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
         parts[f"{name} (Titans)"] = holds
-        parts[f"{name} (others)"] = holds and at[best, far] - at[other, far] >= MARGIN
+        lost = [at[model, near] - at[model, far] for model in others if at[model, near] >= LEARNED]
+        fell = bool(lost) and min(lost) > FLAT
+        parts[f"{name} (others)"] = holds and at[best, far] - at[other, far] >= MARGIN and (fell or not falling)
         told = [f"{model} {at[model, near]:.0%} to {share(found[model, far])}" for model in (best, other)]
         figures.append(f"{name}: {', '.join(told)}")
     return parts, f"{near:,} to {far:,} tokens; {'; '.join(figures)}" if figures else ""

@@ -94,8 +94,9 @@ def model_configs(vocab_size: int) -> dict[str, TitansConfig]:
         "Linear attention": {"memory": recipes.linear_attention(chunk_size=32, conv_birth="shift")},
         "DeltaNet": {"memory": recipes.deltanet(**born)},
         "Gated DeltaNet": {"memory": recipes.gated_deltanet(**born)},
-        "TTT linear": {"memory": recipes.ttt(**born)},
-        "TTT MLP": {"memory": recipes.ttt(depth=2, expansion=2, **born)},
+        # As published, and as often as the deep memory of Titans takes its gradients.
+        "TTT linear": {"memory": recipes.ttt(**BIRTH)},
+        "TTT MLP": {"memory": recipes.ttt(depth=2, expansion=2, **BIRTH)},
         SLIDING: {"variant": "sliding_window"},
         FULL[0]: {"variant": "transformer"},
         FULL[1]: {"variant": "transformer", "rope_base": None},

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from titans_mlx.claims.base import Progress, Row, part
 from titans_mlx.model import Titans
+from titans_mlx.training import TrainingDiverged
 
 
 class Trained(NamedTuple):
@@ -34,7 +35,8 @@ def train_all(
 ) -> tuple[list[Trained], list[Row]]:
     """A model per seed, and the validation scores of the entries tried.
 
-    The grid's first entry without an error ends the search: ties go to the earlier, so nothing after it could win.
+    The grid's first entry without an error ends the search: ties go to the earlier, so nothing after it could win. An
+    entry whose training diverges is passed over.
 
     Args:
         grid: entries, the preferred first.
@@ -42,17 +44,28 @@ def train_all(
         train: a model at an entry with a seed.
         progress: told of the share done, of trainings and ``parts`` further ones of equal weight.
         parts: see ``progress``.
+
+    Raises:
+        TrainingDiverged: every entry's training diverges, or that of another seed at the best entry.
     """
     first, *others = seeds
     total = len(grid) + len(others) + parts
     tried: list[Trained] = []
+    scores: list[Row] = []
     for index, entry in enumerate(grid):
-        tried.append(train(tuple(entry), first, part(progress, index, total)))
+        last = index == len(grid) - 1
+        try:
+            tried.append(train(tuple(entry), first, part(progress, index, total)))
+        except TrainingDiverged:
+            if last and not tried:
+                raise
+            scores.append({"learning_rate": entry[0], "weight_decay": entry[1], "accuracy": None})
+            continue
+        scores.append({"learning_rate": entry[0], "weight_decay": entry[1], "accuracy": tried[-1].validation})
         if tried[-1].validation == 1:
             break
     best = max(tried, key=lambda trained: trained.validation)
     trained = [best]
     for index, seed in enumerate(others, len(grid)):
         trained.append(train(best.entry, seed, part(progress, index, total)))
-    scores = [{"learning_rate": t.entry[0], "weight_decay": t.entry[1], "accuracy": t.validation} for t in tried]
     return trained, scores

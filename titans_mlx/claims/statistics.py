@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from titans_mlx.claims.base import Row
+
 RESAMPLES = 1000
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t at 97.5 % with 1, 2, ... degrees of freedom."""
@@ -53,6 +55,21 @@ def mean_interval(values: Sequence[float]) -> dict[str, float | None]:
         return {"value": mean, "low": None, "high": None}
     half = float(T_QUANTILES[len(values) - 2] * np.std(values, ddof=1) / len(values) ** 0.5)
     return {"value": mean, "low": mean - half, "high": mean + half}
+
+
+def gain(first: Sequence[Row], second: Sequence[Row], column: str = "accuracy") -> dict[str, float | None]:
+    """How much more ``column`` is in ``first`` than in ``second``, rows of one test each, trainings of a seed paired.
+
+    Returns:
+        As :func:`mean_interval` of the differences.
+    """
+    others = {row["seed"]: row[column] for row in second}
+    return mean_interval([row[column] - others[row["seed"]] for row in first])
+
+
+def surely(found: dict[str, float | None], least: float) -> bool:
+    """Whether a mean is at least ``least``, above 0, and its interval all above 0."""
+    return found["value"] >= least and found["low"] is not None and found["low"] > 0
 
 
 def share(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Claim: a small Titan answers questions on facts far back in filler, which a window and a linear recurrence cannot."""
+"""Claim: a small Titan answers questions on facts far back in filler, ahead of a window and a linear recurrence."""
 
 import os
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ CLAIM = Claim(
     id="stories",
     title="Stories in filler",
     statement=f"A Titan trained on stories in {TRAINED:,} words answers questions about them in {FAR:,}, on one, two "
-    "and three facts; a window and a linear recurrence do not.",
+    "and three facts, and a window and a linear recurrence are behind.",
     source="Titans (arXiv 2501.00663), section 5.4, Figure 6: fine-tuned small models on BABILong (arXiv 2406.10149).",
     protocol=" ".join(PROTOCOL.split()),
     refuted_by=f"No Titans variant at {GOOD:.0%} at {FAR:,} words; a window or Gated DeltaNet as good.",

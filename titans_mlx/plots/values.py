@@ -157,12 +157,13 @@ FARTHEST = 20.0
 
 
 def gain_chart(
-    rows: Sequence[Row], order: Sequence[str], title: str, *, width: int = 460, step: int = 30
+    rows: Sequence[Row], order: Sequence[str], title: str, *, width: int = 460, step: int = 40
 ) -> alt.LayerChart:
     """What a change gains or costs in each task, in units of the least that counts.
 
     Args:
-        rows: ``model`` (the change), ``what`` (the task), ``gain``, ``accuracy``, ``nats``.
+        rows: ``model`` (the change), ``what`` (the task), ``gain`` and its interval's ends ``gain_low`` and
+            ``gain_high`` (None: there is none), ``accuracy``, ``nats``.
         order: the changes from top to bottom.
         title: of the axis.
         width: of the plot in pixels.
@@ -173,17 +174,30 @@ def gain_chart(
     """
     if not rows:
         raise ValueError("rows must hold at least one row, got none")
-    cut = [{**row, "shown": max(-FARTHEST, min(FARTHEST, row["gain"]))} for row in rows]
+    cut = [
+        {
+            **row,
+            **{
+                name: None if row[column] is None else max(-FARTHEST, min(FARTHEST, row[column]))
+                for name, column in (("shown", "gain"), ("low", "gain_low"), ("high", "gain_high"))
+            },
+        }
+        for row in rows
+    ]
     tasks = [{"model": task} for task in dict.fromkeys(row["what"] for row in rows)]
-    base = alt.Chart(data(cut, ("model", "what", "gain", "shown", "accuracy", "nats"))).encode(
+    place = alt.X("shown:Q", title=title, scale=alt.Scale(domain=[-FARTHEST, FARTHEST], nice=False))
+    columns = ("model", "what", "gain", "shown", "low", "high", "accuracy", "nats")
+    base = alt.Chart(data(cut, columns)).encode(
         y=alt.Y("model:N", sort=list(order), title=None, axis=alt.Axis(ticks=False, labelLimit=220, grid=True)),
-        x=alt.X("shown:Q", title=title, scale=alt.Scale(domain=[-FARTHEST, FARTHEST], nice=False)),
+        yOffset=alt.YOffset("what:N", scale=alt.Scale(paddingOuter=1)),
         color=alt.Color("what:N", scale=scale(tasks, 0), legend=alt.Legend(title=None, orient="bottom")),
-        shape=alt.Shape("what:N", scale=scale(tasks, 2)),
         tooltip=["model:N", "what:N", *[alt.Tooltip(f"{n}:Q", format=".3~g") for n in ("gain", "accuracy", "nats")]],
     )
     edge = alt.Chart(alt.Data(values=[{"at": -1}, {"at": 1}])).mark_rule(strokeDash=[5, 4], color=PALE).encode(x="at:Q")
     zero = alt.Chart(alt.Data(values=[{"at": 0}])).mark_rule(color=INK).encode(x="at:Q")
-    return alt.layer(edge, zero, base.mark_point(filled=True, size=85, opacity=1)).properties(
-        width=width, height=alt.Step(step)
+    whiskers = base.transform_filter("datum.low != null").mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q")
+    points = base.mark_point(filled=True, size=85, opacity=1).encode(
+        x=place, shape=alt.Shape("what:N", scale=scale(tasks, 2))
     )
+    height = step * len({row["model"] for row in rows})
+    return alt.layer(edge, zero, whiskers, points).properties(width=width, height=height)

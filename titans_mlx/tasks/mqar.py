@@ -33,6 +33,8 @@ class MQARTask:
         vocab_size: number of token ids; more than ``length``.
         power_a: exponent of the gap distribution plus one; 1 is uniform, the published value is 0.01.
         random_filler: filler from the whole vocabulary (published), or id 0 throughout.
+        spare_keys: random filler is never one of its sequence's keys. As published, three sequences in 100 with four
+            pairs have such a token; with a small vocabulary most do, as if a key were bound anew.
     """
 
     length: int = 64
@@ -40,6 +42,7 @@ class MQARTask:
     vocab_size: int = 8192
     power_a: float = 0.01
     random_filler: bool = True
+    spare_keys: bool = False
 
     def __post_init__(self) -> None:
         set_count(self, "num_pairs", 1)
@@ -68,7 +71,7 @@ class MQARTask:
         values = draw_distinct(rng, batch, self.vocab_size - half, self.num_pairs) + half
         asked = written + 2 * self._slots(batch, rng)
         shape = (batch, self.length)
-        filler = rng.integers(self.vocab_size, size=shape, dtype=np.int32) if self.random_filler else 0
+        filler = self._filler(shape, keys, rng) if self.random_filler else 0
         tokens = np.zeros(shape, dtype=np.int32) + filler
         tokens[:, 0:written:2], tokens[:, 1:written:2] = keys, values
         np.put_along_axis(tokens, asked, keys, axis=1)
@@ -76,6 +79,15 @@ class MQARTask:
         np.put_along_axis(targets, asked, values, axis=1)
         np.put_along_axis(mask, asked, np.float32(1), axis=1)
         return Batch(tokens, targets, mask)
+
+    def _filler(self, shape: tuple[int, int], keys: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if not self.spare_keys:
+            return rng.integers(self.vocab_size, size=shape, dtype=np.int32)
+        filler = rng.integers(self.vocab_size - self.num_pairs, size=shape, dtype=np.int32)
+        # The n-th id that is no key: each key at or below it, from the smallest on, moves it up by one.
+        for key in np.sort(keys, axis=1).T:
+            filler += filler >= key[:, None]
+        return filler
 
     def _slots(self, batch: int, rng: np.random.Generator) -> np.ndarray:
         """(batch, num_pairs): distinct slots, drawn one after another in proportion to their weights.

@@ -59,6 +59,11 @@ class NeedleTask:
         """Accuracy of a guess among all digits."""
         return 1 / self._base
 
+    @property
+    def origin(self) -> dict[str, str]:
+        """As of :class:`~titans_mlx.tasks.text.TextTask`, where there is prose."""
+        return {} if self.needle == "passkey" else self._prose(self.length).origin
+
     def sample(self, batch: int, seed: Seed) -> Batch:
         """Sequences of ``length`` bytes.
 
