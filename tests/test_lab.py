@@ -93,6 +93,8 @@ def test_verdicts_of_parts() -> None:
     assert verdict({"a": True, "b": None}, "f", "tiny").lacking == "not run yet: b"
     found = [verdict({"a": a, "b": b}, "", "tiny").status for a, b in ((1, 1), (1, 0), (0, 0))]
     assert found == ["reproduced", "reproduced in part", "not reproduced"]
+    half = verdict({"a": True, "b": None, "c": False}, "f", "tiny")
+    assert half.status == "unfinished" and half.lacking == "does not hold: c. not run yet: b"
     partly = verdict({"a": True, "b": False}, "f", "tiny")
     assert partly.headline == "**reproduced in part** (does not hold: b)" and partly.figure == "f"
     assert scale_of([], "x") == ""

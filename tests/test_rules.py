@@ -192,7 +192,21 @@ def test_what_has_not_learned_shows_nothing() -> None:
     assert unlearned(family.CLAIM, family.DEEP) == "reproduced in part"
     assert unlearned(chunks.CLAIM, chunks.DEEP) == "reproduced in part"
     assert unlearned(components.CLAIM, components.LESS[0]) == "reproduced", "that is what taking it away costs"
+    assert unlearned(variants.CLAIM, "LMM deep") == "reproduced", "it is none of the three"
+    assert unlearned(variants.CLAIM, "MAL") == "not reproduced", "no task is left"
     assert unlearned(components.CLAIM, components.WHOLE) == "reproduced", "prose alone tells, and tells the same"
+
+
+def test_variants_are_compared_on_what_all_have_learned() -> None:
+    rows = rows_of(
+        variants.CLAIM, lambda s, t: 0.95 if (s["model"], t["what"]) == ("MAL", "induction") else as_claimed(s, t)
+    )
+    assert variants.judge(rows).status == "reproduced", "copying tells them apart"
+    for row in rows:
+        if row["model"] == "MAL" and row["what"] != "induction":
+            row["validation_accuracy"] = 0.1
+    found = variants.judge(rows)
+    assert found.status == "not reproduced" and "learned by all three: induction;" in found.figure
 
 
 def test_a_recipe_that_needs_no_convolution_refutes_that_all_do() -> None:

@@ -97,8 +97,18 @@ def judge(rows: list[Row]) -> Verdict:
         )
     if None not in (anchored, deep):
         parts["deep holds more"] = deep >= MORE * anchored and deep > 0
-    figures = ", ".join(f"{name} {math.floor(pairs)}" for name, pairs in held.items() if pairs is not None)
-    return verdict(parts, f"pairs held at {ENOUGH:.0%}: {figures}", scale_of(rows, "one block of width 64"))
+    figures = ", ".join(
+        f"{name}: {math.floor(pairs)} ({_by_seed(rows, name)})" for name, pairs in held.items() if pairs is not None
+    )
+    told = f"pairs held at {ENOUGH:.0%} (by each training): {figures}"
+    return verdict(parts, told, scale_of(rows, "one block of width 64"))
+
+
+def _by_seed(rows: list[Row], model: str) -> str:
+    """What each training of a model holds."""
+    seeds = sorted({row["seed"] for row in rows if row["model"] == model})
+    tables = [{(r["model"], r["x"]): r for r in rows if r["seed"] == seed} for seed in seeds]
+    return ", ".join(str(math.floor(capacity(table, model) or 0)) for table in tables)
 
 
 PROTOCOL = f"""

@@ -11,6 +11,7 @@ from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, 
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab, scale_of, summarise, verdict
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
+from titans_mlx.claims.statistics import gain
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import recipes
 
@@ -94,18 +95,28 @@ def judge(rows: list[Row]) -> Verdict:
     if any(None in row for row in found) or len(taken) < len(DEPTHS):
         return verdict(parts, "", scale)
     nats = np.array([[row["nats"] for row in row_of_depth] for row_of_depth in found])
-    gain = nats[0] - nats[1:].min(axis=0)
+    gained = nats[0] - nats[1:].min(axis=0)
     cost = np.array([taken[name(depth)] for depth in DEPTHS])
     bend = float(np.abs(cost / np.polyval(np.polyfit(DEPTHS, cost, 1), DEPTHS) - 1).max())
-    helps = bool(gain[-1] >= NATS)
+    helps = bool(gained[-1] >= NATS)
     # What depth costs is of no interest where it does not help.
-    parts = dict(zip(PARTS, (helps, bool(gain[-1] >= gain[0] + NATS), helps and bend <= STRAIGHT), strict=True))
-    listed = ", ".join(f"{length:,} {value:+.3f}" for length, value in zip(LENGTHS, gain, strict=True))
+    parts = dict(zip(PARTS, (helps, bool(gained[-1] >= gained[0] + NATS), helps and bend <= STRAIGHT), strict=True))
+    listed = ", ".join(
+        f"{length:,} {_interval(rows, length, DEPTHS[1 + int(column.argmin())])}"
+        for length, column in zip(LENGTHS, nats[1:].T, strict=True)
+    )
     figure = (
         f"best of depth 2 to 4 over depth 1, nats a byte by length: {listed}; a memory's gradient by depth "
         f"{', '.join(f'{value:.0f}' for value in cost)} ms, off a straight line by {bend:.0%}"
     )
     return verdict(parts, figure, scale)
+
+
+def _interval(rows: list[Row], length: int, depth: int) -> str:
+    """What a depth gains over depth 1 at a length, with the interval over seeds."""
+    first, second = ([r for r in rows if (r["model"], r.get("x")) == (name(d), length)] for d in (DEPTHS[0], depth))
+    found = gain(first, second, "nats")
+    return f"{found['value']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}] (depth {depth})"
 
 
 PROTOCOL = f"""

@@ -69,7 +69,9 @@ def judge(rows: list[Row]) -> Verdict:
         window = found.pop(SLIDING)
         best = max(found, key=lambda model: found[model]["accuracy"])
         parts[what] = found[best]["accuracy"] >= GOOD and window["accuracy"] <= found[best]["accuracy"] / 2
-        figures.append(f"{what} at {at:,}: {best} {share(found[best])}, {SLIDING} {share(window)}")
+        rest = {model: table.get((model, what, at)) for model in MODELS if model not in (best, SLIDING)}
+        listed = ", ".join(f"{model} {row['accuracy']:.0%}" for model, row in rest.items() if row is not None)
+        figures.append(f"{what} at {at:,}: {best} {share(found[best])}, {SLIDING} {share(window)}, {listed}")
     return verdict(parts, "; ".join(figures), scale_of(rows, f"up to {DISTRACTORS[-1]:,} distractors"))
 
 
@@ -88,8 +90,8 @@ distractors.
 CLAIM = Claim(
     id="distractors",
     title="Copying and induction with distractors",
-    statement=f"A Titans memory copies and completes patterns through {FAR:,} distractors, and copies {FAR_ITEMS} "
-    f"items, trained with {TRAINED} and eight.",
+    statement=f"For each of four tasks some Titans model copies or completes patterns through {FAR:,} distractors, or "
+    f"copies {FAR_ITEMS} items, trained with {TRAINED} and eight.",
     source="Titans (arXiv 2501.00663), sections 1 and 3.1: memory that keeps what surprises and forgets what is not "
     "needed; copying and induction as in Mamba (arXiv 2312.00752), section 4.1.",
     protocol=" ".join(PROTOCOL.split()),

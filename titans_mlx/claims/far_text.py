@@ -3,7 +3,7 @@
 from titans_mlx.claims import language
 from titans_mlx.claims.base import Claim, Row, Verdict
 from titans_mlx.claims.lab import verdict
-from titans_mlx.claims.language import CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE, WINDOW
+from titans_mlx.claims.language import BASELINES, CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE, WINDOW
 
 MARGIN = 0.01
 SPAN = (FAR // 2 + 1, FAR)
@@ -29,9 +29,13 @@ def judge(rows: list[Row]) -> Verdict:
                 parts[f"{model}, its memory on {corpus}"] = reset >= (1 + MARGIN) * whole if complete else None
             if complete:
                 found.append(f"{model} {whole:.3f}, {recent:.3f}, {reset:.3f}")
+        for model in BASELINES:
+            pair = [table.get((corpus, model, use)) for use in (WHOLE, RECENT)]
+            if None not in pair:
+                found.append(f"beside them {model} {pair[0]:.3f}, {pair[1]:.3f}")
         if found:
             figures.append(f"{corpus}: {'; '.join(found)}")
-    figure = f"bits per byte after all, after the recent bytes only, with resets: {'. '.join(figures)}"
+    figure = f"bits per byte after all, after the recent bytes only, with resets: {'; '.join(figures)}"
     return verdict(parts, figure if figures else "", language.scale_of(rows))
 
 

@@ -80,15 +80,21 @@ def judge(rows: list[Row]) -> Verdict:
     parts: dict[str, bool | None] = {}
     figures = []
     for model in MODELS:
-        gains = {}
-        for trained in (LEARNING, FROZEN):
-            pair = [nats.get((model, trained, use, LENGTHS[-1])) for use in (CLOSED, WRITES)]
-            gains[trained] = None if None in pair else pair[0] - pair[1]
-        learning, frozen = gains[LEARNING], gains[FROZEN]
-        parts[model] = None
-        if None not in (learning, frozen):
-            parts[model] = learning >= NATS > abs(frozen)
-            figures.append(f"{model}: {learning:+.3f} {LEARNING}, {frozen:+.3f} without")
+        if any((model, trained, WRITES, LENGTHS[-1]) not in nats for trained in (LEARNING, FROZEN)):
+            parts[model] = None
+            continue
+
+        def gained(trained: str, use: str, length: int, model: str = model) -> float:
+            return nats[model, trained, CLOSED, length] - nats[model, trained, use, length]
+
+        learning, frozen = (gained(trained, WRITES, LENGTHS[-1]) for trained in (LEARNING, FROZEN))
+        parts[model] = learning >= NATS > abs(frozen)
+        listed = ", ".join(f"{gained(LEARNING, WRITES, length):+.3f} at {length:,}" for length in LENGTHS)
+        figures.append(
+            f"{model}: {LEARNING} {listed} bytes ({gained(LEARNING, RESET, LENGTHS[-1]):+.3f} there, {RESET}), without "
+            f"{frozen:+.3f}, its loss at {LENGTHS[0]} bytes {nats[model, LEARNING, WRITES, LENGTHS[0]]:.3f}, that of a "
+            f"backbone that never writes {nats[model, FROZEN, CLOSED, LENGTHS[0]]:.3f}"
+        )
     told = "nats a byte gained by writing at test time, " if figures else ""
     return verdict(parts, told + "; ".join(figures), scale_of(rows, f"prose of {LENGTHS[-1]:,} bytes"))
 

@@ -350,14 +350,16 @@ def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
     if not scale:
         return Verdict("not run", "no stored full run", "")
     missing = [name for name, held in parts.items() if held is None]
+    failed = [name for name, held in parts.items() if held is not None and not held]
+    named = f"does not hold: {'; '.join(failed)}" if failed else ""
     if missing:
-        return Verdict("unfinished", figure, scale, f"not run yet: {'; '.join(missing)}")
-    failed = [name for name, held in parts.items() if not held]
+        waiting = f"not run yet: {'; '.join(missing)}"
+        return Verdict("unfinished", figure, scale, f"{named}. {waiting}" if named else waiting)
     if not failed:
         return Verdict("reproduced", figure, scale)
     if len(failed) == len(parts):
         return Verdict("not reproduced", figure, scale)
-    return Verdict("reproduced in part", figure, scale, f"does not hold: {'; '.join(failed)}")
+    return Verdict("reproduced in part", figure, scale, named)
 
 
 def scale_of(rows: Sequence[Row], what: str) -> str:

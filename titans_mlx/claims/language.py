@@ -240,7 +240,8 @@ def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
     if mixed(rows):
         return Verdict("unfinished", f"rows of several versions of {', '.join(mixed(rows))}", scale_of(rows))
-    table = {(r["corpus"], r["model"]): r["value"] for r in near_summary(rows)}
+    summary = sorted(near_summary(rows), key=lambda row: MODELS.index(row["model"]))
+    table = {(row["corpus"], row["model"]): row["value"] for row in summary}
     parts: dict[str, bool | None] = {}
     figures = []
     for corpus in CORPORA:
@@ -249,10 +250,17 @@ def judge(rows: list[Row]) -> Verdict:
             own = table.get((corpus, model))
             complete = own is not None and None not in others
             parts[f"{model} on {corpus}"] = own <= (1 - MARGIN) * min(others) if complete else None
-        found = [f"{model} {table[corpus, model]:.3f}" for model in MODELS if (corpus, model) in table]
+        found = [_told(row) for row in summary if row["corpus"] == corpus]
         if found:
             figures.append(f"{corpus}: {', '.join(found)}")
-    return verdict(parts, f"bits per byte on {'; '.join(figures)}" if figures else "", scale_of(rows))
+    told = "bits per byte, and the minutes of a training on one core, on "
+    return verdict(parts, told + "; ".join(figures) if figures else "", scale_of(rows))
+
+
+def _told(row: Row) -> str:
+    """Bits per byte of a model with their interval, and the time of a training."""
+    interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{row['model']} {row['value']:.3f}{interval}, {row['train_seconds'] / 60:.0f} min"
 
 
 PROTOCOL = f"""

@@ -73,6 +73,7 @@ def judge(rows: list[Row]) -> Verdict:
         )
         parts |= {f"{setting}: {m}": None for m in (*TITANS, SLIDING) if m not in models}
         found = [f"{best} {share(far[best])}"] if best else []
+        found += [f"{m} {row['accuracy']:.0%}" for m, row in titans.items() if m != best]
         if window:
             worst = max(window, key=lambda row: row["accuracy"])
             found.append(f"{SLIDING} {share(worst)} at {worst['distance']:,}, its best")

@@ -156,8 +156,12 @@ def judge(rows: list[Row]) -> Verdict:
         parts |= {f"{model}, {part}": bool(value) for part, value in zip(PARTS, held, strict=True)}
         figures.append(
             f"{model}: rebound {share(last)}, kept through {GAPS[-1]:,} {share(kept)}, one write in {RATION} by the "
-            f"clock {share(clock)}, by surprise {share(led)}"
+            f"clock {share(clock)} ({clock['written']:.0%} written), by surprise {share(led)} ({led['written']:.0%})"
         )
+    for model in BASELINES:
+        last, kept = table.get((model, REBOUND, GAPS[0], "all")), table.get((model, KEPT, GAPS[-1], "all"))
+        if last and kept:
+            figures.append(f"beside them {model}: rebound {share(last)}, kept {share(kept)}")
     return verdict(parts, "; ".join(figures), scale_of(rows, "8 pairs, 4 rebound"))
 
 
@@ -170,7 +174,8 @@ beside them linear attention, which cannot erase, and Gated DeltaNet, matched wi
 (drift). Then with a ration of writes, at test time only and read token by token, one write for every {RATIONS[0]},
 {RATIONS[1]} or {RATIONS[2]} tokens: at every n-th token ("delayed refresh"), or where the norm of the gradient is
 above a threshold, which is found on 16 validation sequences so that as many tokens are written. Where nothing is
-written theta is 0; momentum and decay go on.
+written theta is 0; momentum and decay go on. One write binds a pair, so a clock can bind no more than its share of
+them: it is a lower bound, not a rival.
 """
 
 CLAIM = Claim(

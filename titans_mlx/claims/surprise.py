@@ -194,7 +194,12 @@ def judge(rows: list[Row]) -> Verdict:
                 parts[named] = None
                 continue
             parts[named] = min(found.values()) >= least
-            figures.append(f"{named}: {', '.join(f'{model} {value:.2f}' for model, value in found.items())}")
+            before = {model: table.get((text, measure, model, UNTRAINED)) for model in TITANS}
+            listed = [
+                f"{model} {value:.2f}" + (f" (untrained {before[model]:.2f})" if before[model] is not None else "")
+                for model, value in found.items()
+            ]
+            figures.append(f"{named}: {', '.join(listed)}")
     if not rows:
         return verdict(parts, "", "")
     seeds, size = len({row["seed"] for row in rows}), max(row["parameters"] for row in rows) / 1e6

@@ -19,7 +19,7 @@ VARIANTS = {
     "Transformer": "transformer",
     "Sliding window": "sliding_window",
 }
-TITANS, FULL = tuple(VARIANTS)[:4], "Transformer"
+TITANS, FULL, SLIDING = tuple(VARIANTS)[:4], "Transformer", "Sliding window"
 TRAIN, READ, DECODE, FORM = "train", "read", "decode", "gradient of a memory"
 FAST, PLAIN = "in chunks", "token by token"
 LENGTHS = {TRAIN: (512, 1024, 2048, 4096), READ: (1024, 4096, 16_384, 65_536), DECODE: (1000, 8040, 65_000)}
@@ -103,6 +103,7 @@ def judge(rows: list[Row]) -> Verdict:
         parts["parallel"] = times >= FASTER
         figures.append(f"a memory's gradient {times:.0f} times faster in chunks than token by token")
     full = table.get((FULL, READ, LENGTHS[READ][-1], FAST))
+    read = {(row["model"], row["x"]): row["rate"] for row in rows if row["what"] == READ}
     for model in TITANS:
         (near, far), (short, long), (first, last) = (ends(model, what) for what in (TRAIN, READ, DECODE))
         if None in (near, far, short, long, first, last, full):
@@ -110,12 +111,23 @@ def judge(rows: list[Row]) -> Verdict:
             continue
         kept = far["rate"] / near["rate"], long["rate"] / short["rate"]
         slower, beyond = first["rate"] / last["rate"], long["rate"] / full["rate"]
-        steady = min(kept) >= KEPT and slower <= SLOWER and first["state_bytes"] == last["state_bytes"]
-        parts[model] = steady and beyond > 1
+        pieces = {
+            "training": kept[0] >= KEPT,
+            "reading": kept[1] >= KEPT,
+            "decoding": slower <= SLOWER and first["state_bytes"] == last["state_bytes"],
+            "against full attention": beyond > 1,
+        }
+        failing = ", ".join(name for name, held in pieces.items() if not held)
+        parts[f"{model} in {failing}" if failing else model] = not failing
+        ahead = next((length for length in LENGTHS[READ] if read[model, length] > read[FULL, length]), None)
         figures.append(
             f"{model} keeps {kept[0]:.0%} of its speed in training, {kept[1]:.0%} in reading, a decoded token takes "
             f"{slower:.2f} times as long, {beyond:.1f} times full attention's speed at {LENGTHS[READ][-1]:,}"
+            + (f", slower than it below {ahead:,}" if ahead else "")
         )
+    if full and (SLIDING, LENGTHS[READ][-1]) in read:
+        times = read[SLIDING, LENGTHS[READ][-1]] / full["rate"]
+        figures.append(f"{SLIDING} {times:.1f} times full attention's speed there")
     size = max((row["parameters"] for row in rows), default=0) / 1e6
     return verdict(parts, "; ".join(figures), f"{size:.1f}M parameters, one core" if rows else "")
 

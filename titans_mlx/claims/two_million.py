@@ -49,8 +49,13 @@ def judge(rows: list[Row]) -> Verdict:
                 continue
             growth = far["peak_megabytes"] / middle["peak_megabytes"]
             parts[f"{model}, {setting}"] = far["accuracy"] >= GOOD and growth <= GROWTH
+            between = ", ".join(
+                f"{row['accuracy']:.0%} at {distance:,}"
+                for (s, m, distance), row in sorted(table.items())
+                if (s, m) == (setting, model) and distance < FAR
+            )
             figures.append(
-                f"{model}, {setting} filler words: {share(far)} ({near['accuracy']:.0%} at {NEAR:,}), "
+                f"{model}, {setting} filler words: {share(far)} ({between}), "
                 f"{far['seconds_per_sequence']:.0f} s and {far['peak_megabytes']:.0f} MB a sequence"
             )
     size = max((row["parameters"] for row in rows), default=0) / 1e6
