@@ -13,10 +13,13 @@ import math
 from pathlib import Path
 from typing import Any, get_args
 
+# Before mlx, so that OpenBLAS is in place when it is loaded.
+from titans_mlx.config import TitansConfig, Variant
+
+# isort: split
 import mlx.core as mx
 from tqdm import tqdm
 
-from titans_mlx.config import TitansConfig, Variant
 from titans_mlx.lm.corpus import STANDARD_LIBRARY
 from titans_mlx.lm.tokenizer import BYTE_VOCAB
 from titans_mlx.lm.training import TextConfig, train_text

@@ -1,5 +1,6 @@
 """Small models that the tests share: every variant, with the online matrix memory and with the deep one."""
 
+import math
 from typing import Any
 
 import mlx.core as mx
@@ -30,13 +31,15 @@ MIRAS: dict[str, MemoryConfig] = {
     "memora": recipes.memora(),
     "muon": recipes.titans(orthogonal_writes=True, step_init=0.02),
     "atlas": recipes.atlas(),
+    "bare": recipes.titans(conv_size=0, qk_norm=False, step_init=0.02),
     "periods": recipes.titans(chunk_size=4, reset_every=12),
 }
 WITH_MEMORY = (*(f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES), "retnet")
 BASELINES = ("transformer", "sliding_window")
-OTHERS = (*(f"lmm-{name}" for name in MIRAS), "mac-moneta", "mag-gla", "mal-atlas")
-EVERY = (*WITH_MEMORY, *BASELINES, *OTHERS, "mal-online-conv", "transformer-conv")
-"""``variant[-memory][-conv]``: ``conv`` gives attention a short convolution; ``retnet`` is an LMM."""
+OTHERS = (*(f"lmm-{name}" for name in MIRAS), "mac-moneta", "mac-huber", "mag-gla", "mag-periods", "mal-atlas")
+EVERY = (*WITH_MEMORY, *BASELINES, *OTHERS, "mal-online-conv", "mag-deep-conv-tied", "transformer-conv")
+"""``variant[-memory][-conv][-tied]``: ``conv`` gives attention a short convolution, ``tied`` the head the embedding's
+weights; ``retnet`` is an LMM."""
 
 
 def config(name: str, **changes: Any) -> TitansConfig:
@@ -45,8 +48,9 @@ def config(name: str, **changes: Any) -> TitansConfig:
     chosen: dict[str, Any] = {"variant": variant}
     if variant == "retnet":
         chosen = {"variant": "lmm", "memory": recipes.retnet(changes.get("num_heads", SMALL["num_heads"]))}
+    others: dict[str, dict[str, Any]] = {"conv": {"attention_conv_size": 4}, "tied": {"tie_embeddings": True}}
     for option in options:
-        chosen |= {"attention_conv_size": 4} if option == "conv" else {"memory": {**MEMORIES, **MIRAS}[option]}
+        chosen |= others[option] if option in others else {"memory": {**MEMORIES, **MIRAS}[option]}
     if "periods" in options:
         chosen["num_persistent"] = 0
     return TitansConfig(**{**SMALL, **chosen, **changes})
@@ -80,7 +84,9 @@ def tree_distance(a: Any, b: Any) -> float:
     worst = 0.0
     for name, leaf in left.items():
         if isinstance(leaf, mx.array):
-            worst = max(worst, distance(leaf, right[name]))
+            found = distance(leaf, right[name])
+            assert math.isfinite(found), (name, found)
+            worst = max(worst, found)
         else:
             assert leaf == right[name], name
     return worst

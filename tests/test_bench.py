@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import mlx.core as mx
 import pytest
 
 from titans_mlx.bench import Timing, by_turns, ours, peak_megabytes, primitives
-from titans_mlx.bench.cost import model_flops
+from titans_mlx.bench.cost import counted, flops, model_flops
 from titans_mlx.bench.ours import config
 from titans_mlx.bench.sections import SECTIONS, crossing_length, flops_crossing
 from titans_mlx.bench.store import COST, MEASURED, origin, store, write_page
@@ -109,6 +110,10 @@ def test_flops_cross_where_the_formulas_agree() -> None:
 
 def test_what_is_timed_alone_has_the_work_of_the_whole() -> None:
     layer, x = ours.memory(recipes.titans(chunk_size=4)), ours.features(1, 8)
+    with counted() as found:
+        layer(mx.array(x))
+    shapes = [ours.product_shapes(layer, x, backward) for backward in (False, True)]
+    assert [sum(2 * prod(a) * b[-1] for a, b in pairs) for pairs in shapes] == [flops(found), 3 * flops(found)]
     for work in (ours.products_alone(layer, x), ours.products_alone(layer, x, backward=True)):
         work()
     ours.activations_alone(layer, x)()

@@ -2,8 +2,10 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,29 @@ def test_on_macos_nothing_is_loaded_and_nothing_said(
     assert _blas.load_openblas.__wrapped__() is None
     assert loaded == []
     assert capsys.readouterr() == ("", "")
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@linux_only
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "scripts").glob("*.py")))
+def test_scripts_are_in_time(name: str) -> None:
+    alone = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "TITANS_MLX_QUIET")}
+    command = [sys.executable, str(ROOT / "scripts" / name), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=alone)
+    assert done.returncode == 0 and "too early" not in done.stderr, done.stderr
+
+
+@linux_only
+def test_so_is_what_the_readme_shows() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    alone = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", "TITANS_MLX_QUIET")}
+    for block in blocks:
+        first = [line for line in block.splitlines() if line.startswith(("import ", "from "))]
+        if any("mlx" in line for line in first):
+            done = subprocess.run(
+                [sys.executable, "-c", "\n".join(first)], capture_output=True, text=True, timeout=120, env=alone
+            )
+            assert done.returncode == 0 and "too early" not in done.stderr, (first, done.stderr)

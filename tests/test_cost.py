@@ -8,6 +8,7 @@ from mlx.utils import tree_flatten
 from models import tree_bytes, uniform
 
 from titans_mlx import MemoryConfig, Titans, TitansConfig
+from titans_mlx._cpu import other_device
 from titans_mlx.bench.cost import counted, decode_bytes, flops, memory_flops, model_flops, state_bytes
 from titans_mlx.config import Variant
 from titans_mlx.memory import MemoryState, NeuralMemory, recipes
@@ -56,6 +57,16 @@ def test_a_memory_costs_what_the_formula_says(fields: dict) -> None:
     with counted() as found:
         memory(mx.random.normal((3, 32, 32)))
     assert flops(found) / (3 * 32) == memory_flops(memory.config, 32, 2)
+
+
+def test_what_a_gpu_would_compile_is_counted_every_time() -> None:
+    memory = NeuralMemory(32, 2, MemoryConfig(depth=2, chunk_size=8), readout=False)
+    x = mx.random.normal((1, 32, 32))
+    with other_device():
+        for _ in range(2):
+            with counted() as found:
+                memory(x)
+            assert flops(found) / 32 == memory_flops(memory.config, 32, 2)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

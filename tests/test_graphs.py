@@ -23,6 +23,8 @@ ON_GPU = set(
         "Broadcast",
         "Compiled",
         "Concatenate",
+        "CrossEntropy",
+        "CrossEntropyVJP",
         "Contiguous",
         "Cos",
         "CumProd",
@@ -51,9 +53,14 @@ ON_GPU = set(
         "Negative",
         "Pad",
         "Power",
+        "RMSNorm",
+        "RMSNormVJP",
         "Remainder",
         "Reshape",
+        "RoPE",
         "Rsqrt",
+        "ScaledDotProductAttention",
+        "ScaledDotProductAttentionVJP",
         "Scatter",
         "ScatterAxis",
         "Select",
@@ -73,7 +80,8 @@ ON_GPU = set(
         "Unflatten",
     ]
 )
-"""Primitives that MLX runs on a GPU. Linear algebra (inverses, solvers, decompositions) is not among them."""
+"""Primitives that MLX runs on a GPU, those included that only a GPU has. Linear algebra (inverses, solvers,
+decompositions) is not among them."""
 MOST = {"lmm": (3.7, 11.2), "mac": (11.8, 22.7), "mag": (4.0, 11.7), "mal": (4.0, 11.7)}
 """Per token, of a forward pass and of a compiled gradient: what was counted last, to be lowered when it falls."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import mlx.nn as nn
 import pytest
+from mlx.utils import tree_flatten
 from models import build, tree_bytes, uniform
 
 from titans_mlx import Titans
@@ -116,8 +117,12 @@ def test_a_cache_keeps_nothing_alive_but_itself(name: str) -> None:
     model, tokens = small(name), uniform(1, 4100)
     mx.eval(model.parameters(), tokens)
     mx.synchronize()
+    mx.clear_cache()
     before = mx.get_active_memory()
     cache = model.make_cache()
     mx.eval(model(tokens, cache), cache)
     mx.synchronize()
-    assert mx.get_active_memory() - before <= 1.1 * tree_bytes(cache) + 4096
+    # Metal hands out whole pages of 16 KiB, and buffers of up to twice what was asked for.
+    on_cpu = mx.default_device().type == mx.DeviceType.cpu
+    pages = 0 if on_cpu else 16_384 * len(tree_flatten(cache)) + tree_bytes(cache)
+    assert mx.get_active_memory() - before <= 1.1 * tree_bytes(cache) + 4096 + pages

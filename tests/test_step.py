@@ -4,13 +4,15 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 import pytest
 from distributed_run import batches
@@ -25,12 +27,12 @@ from titans_mlx.training.optim import PROJECTIONS
 CHILD = Path(__file__).with_name("distributed_run.py")
 
 
-def trained(model: str = "mac-deep", **options: object) -> tuple[Titans, list[float]]:
+def trained(model: str = "mac-deep", column: str = "loss", **options: object) -> tuple[Titans, list[float]]:
     mx.random.seed(3)
     made = build(model)
     fields = {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "compile": False, **options}
     result = train(made, text_loss, batches, TrainConfig(**fields))
-    return made, [record["loss"] for record in result.train_records]
+    return made, [record[column] for record in result.train_records]
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -38,6 +40,9 @@ def test_accumulated_parts_make_the_same_update(compiled: bool) -> None:
     whole, losses = trained()
     parts, others = trained(accumulate=4, compile=compiled)
     assert losses == pytest.approx(others, rel=1e-4)
+    # AdamW does not see a gradient's scale; its norm does.
+    norms = [trained(column="grad_norm", **given)[1] for given in ({}, {"accumulate": 4, "compile": compiled})]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     for (name, a), (_, b) in zip(tree_flatten(whole.parameters()), tree_flatten(parts.parameters()), strict=True):
         assert mx.allclose(a, b, rtol=1e-3, atol=2e-3), name
 
@@ -63,6 +68,27 @@ def test_truncation_cuts_the_gradient() -> None:
 
     whole, cut = gradients(0), gradients(8)
     assert any(not mx.allclose(whole[name], cut[name], atol=1e-5) for name in whole)
+
+
+def test_a_truncated_gradient_is_that_of_a_loss_whose_carried_state_is_cut() -> None:
+    piece = 8
+    mx.random.seed(3)
+    model = build("lmm-online")
+    tokens, targets = map(mx.array, batches(1))
+
+    def loss(model: Titans) -> mx.array:
+        states, total = model.make_cache(), mx.array(0.0)
+        for start in range(0, tokens.shape[1], piece):
+            columns = slice(start, start + piece)
+            share = tokens[:, columns].shape[1] / tokens.shape[1]
+            total = total + share * text_loss(model, tokens[:, columns], targets[:, columns], states)
+            states = [state.detach() for state in states]
+        return total
+
+    _, gradients = nn.value_and_grad(model, loss)(model)
+    expected = mx.sqrt(sum(leaf.square().sum() for _, leaf in tree_flatten(gradients))).item()
+    whole, cut = (trained("lmm-online", "grad_norm", steps=1, truncate=tokens)[1] for tokens in (0, piece))
+    assert cut == pytest.approx([expected], rel=1e-4) and whole != pytest.approx(cut, rel=1e-3)
 
 
 def test_bfloat16_is_near_and_parameters_stay_float32() -> None:
@@ -142,14 +168,28 @@ def first_losses(count: int, of: int) -> list[float]:
 def launch(count: int, folder: Path, steps: int) -> subprocess.Popen:
     """``mlx.launch`` of the small run with ``count`` processes on this machine."""
     command = [str(Path(sys.executable).with_name("mlx.launch")), "-n", str(count), "--backend", "ring"]
+    command += ["--starting-port", str(free_ports())]
     environment = {**os.environ, "PYTHONPATH": str(CHILD.parents[1]) + os.pathsep + str(CHILD.parent)}
     command += [sys.executable, str(CHILD), str(folder), str(steps)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def losses_in(folder: Path) -> list[float]:
+def free_ports() -> int:
+    """The first of a few ports in a row that nobody listens to: other tests, or users, may run at the same time."""
+    for first in np.random.default_rng().integers(20_000, 60_000, size=50).tolist():
+        with ExitStack() as stack:
+            try:
+                for port in range(first, first + 8):
+                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return first
+    raise RuntimeError("no eight free ports in a row")
+
+
+def records_in(folder: Path, column: str = "loss") -> list[float]:
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    return [record["loss"] for record in map(json.loads, lines) if record["kind"] == "train"]
+    return [record[column] for record in map(json.loads, lines) if record["kind"] == "train"]
 
 
 @pytest.mark.slow
@@ -158,8 +198,8 @@ def test_processes_together_learn_as_one_with_the_whole_batch(tmp_path: Path, co
     done = launch(count, tmp_path / "run", 6)
     output, _ = done.communicate(timeout=300)
     assert done.returncode == 0, output
-    _, alone = trained(steps=6)
-    assert losses_in(tmp_path / "run") == pytest.approx(alone, rel=1e-4)
+    for column, near in (("loss", 1e-4), ("grad_norm", 1e-3)):
+        assert records_in(tmp_path / "run", column) == pytest.approx(trained(column=column, steps=6)[1], rel=near)
 
 
 @pytest.mark.slow
@@ -179,7 +219,7 @@ def test_a_killed_process_ends_the_run_and_a_checkpoint_goes_on(tmp_path: Path) 
     reached = int(checkpoints[-1].stem.split("-")[1])
     again = launch(2, folder, 400)
     deadline = time.monotonic() + 120
-    while len(losses_in(folder)) <= reached + 2 and time.monotonic() < deadline:
+    while len(records_in(folder)) <= reached + 2 and time.monotonic() < deadline:
         time.sleep(0.1)
     again.terminate()
     again.communicate(timeout=60)
@@ -187,6 +227,6 @@ def test_a_killed_process_ends_the_run_and_a_checkpoint_goes_on(tmp_path: Path) 
     for process in (folder / "pids").read_text().split()[-2:]:
         with suppress(ProcessLookupError):
             os.kill(int(process), signal.SIGKILL)
-    mine = losses_in(folder)
+    mine = records_in(folder)
     assert len(mine) > reached
     assert mine[: reached + 2] == pytest.approx(first_losses(reached + 2, of=400), rel=1e-3)

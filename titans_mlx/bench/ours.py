@@ -151,7 +151,8 @@ def gradient_error(first: NeuralMemory, second: NeuralMemory, x: np.ndarray) -> 
     for layer in (first, second):
         gradient = _gradient(layer, lambda x, layer=layer: layer(x)[0])
         both.append(dict(tree_flatten(gradient(layer.trainable_parameters(), mx.array(x))[1])))
-    return max((mx.abs(both[1][name] - g).max() / mx.abs(g).max()).item() for name, g in both[0].items())
+    # NumPy's maximum hands a NaN on.
+    return float(np.max([(mx.abs(both[1][name] - g).max() / mx.abs(g).max()).item() for name, g in both[0].items()]))
 
 
 def peak_of_arrays(work: Work) -> float:
@@ -220,10 +221,12 @@ def graphs(made: Titans, length: int) -> dict[str, tuple[Counter[str], int]]:
         }
 
 
-def products_alone(made: nn.Module, x: np.ndarray, backward: bool = False) -> Work:
-    """Every matrix product of a forward pass of a memory or model over x, at its shape, and nothing else.
+def product_shapes(
+    made: nn.Module, x: np.ndarray, backward: bool = False
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shapes of both sides of every matrix product of a forward pass over x, and with ``backward`` of a gradient.
 
-    ``backward``: and the two products that each one's gradient needs.
+    Each product's gradient needs two more.
     """
     with counted() as found:
         made(mx.array(x))
@@ -232,6 +235,15 @@ def products_alone(made: nn.Module, x: np.ndarray, backward: bool = False) -> Wo
         for left, right in pairs[:]:
             out = (*left[:-1], right[-1])
             pairs += [(out, _transposed(right)), (_transposed(left), out)]
+    return pairs
+
+
+def products_alone(made: nn.Module, x: np.ndarray, backward: bool = False) -> Work:
+    """Every matrix product of a forward pass of a memory or model over x, at its shape, and nothing else.
+
+    ``backward``: and the two products that each one's gradient needs.
+    """
+    pairs = product_shapes(made, x, backward)
     arrays = {shape: mx.random.normal(shape) for pair in pairs for shape in pair}
     mx.eval(arrays)
 
