@@ -31,7 +31,7 @@ MIRAS: dict[str, MemoryConfig] = {
     "memora": recipes.memora(),
     "muon": recipes.titans(orthogonal_writes=True, step_init=0.02),
     "atlas": recipes.atlas(),
-    "bare": recipes.titans(conv_size=0, qk_norm=False, step_init=0.02),
+    "bare": recipes.titans(conv_size=0, step_init=0.02),
     "periods": recipes.titans(chunk_size=4, reset_every=12),
 }
 WITH_MEMORY = (*(f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES), "retnet")

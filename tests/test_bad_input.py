@@ -98,6 +98,8 @@ def test_cache_of_another_batch(name: str) -> None:
 SAME_STATE = (
     {"lmm-deep", "lmm-channels", "lmm-muon", "lmm-periods"},
     {"lmm-huber", "lmm-moneta", "lmm-memora"},
+    {"mac-huber", "mac-moneta"},
+    {"mag-deep", "mag-periods"},
 )
 """Memories that carry the same arrays and differ in what they do with them: no state tells whose it is."""
 
