@@ -44,24 +44,24 @@ def _():
 
 @app.cell(hide_code=True)
 def _(results):
-    def ledger_line(claim):
-        verdict = claim.judge(stored_rows(results, claim))
-        evidence = f"`{parts.SHOWN_IN[claim.id]}.py`"
-        if parts.SHOWN_IN[claim.id] == "titans_claims":
-            evidence = f"[{claim.title}](#{claim.title.lower().replace(' ', '-')})"
-        found = f"{verdict.figure}. {verdict.scale}".rstrip(". ")
-        return f"| {claim.statement} | {claim.source} | {verdict.headline} | {found} | {evidence} |"
+    verdicts = {claim.id: claim.judge(stored_rows(results, claim)) for claim in CLAIMS.values()}
 
-    mo.md(
-        "\n".join(
-            [
-                "## Ledger",
-                "",
-                "| Claim | Source | Status | Figure and scale | Evidence |",
-                "|:---|:---|:---|:---|:---|",
-                *[ledger_line(claim) for claim in CLAIMS.values()],
-            ]
-        )
+    def evidence(claim):
+        if parts.SHOWN_IN[claim.id] == "titans_claims":
+            return f"[{claim.title}](#{claim.title.lower().replace(' ', '-')})"
+        return f"`{parts.SHOWN_IN[claim.id]}.py`"
+
+    ledger = ["| Claim | Status | Scale | Evidence |", "|:---|:---|:---|:---|"]
+    figures = ["| Claim | Source | Figures |", "|:---|:---|:---|"]
+    for judged in CLAIMS.values():
+        found = verdicts[judged.id]
+        ledger.append(f"| {judged.statement} | {found.headline} | {found.scale} | {evidence(judged)} |")
+        figures.append(f"| {judged.title} | {judged.source} | {'<br>'.join(found.figures)} |")
+    mo.vstack(
+        [
+            mo.md("\n".join(["## Ledger", "", *ledger])),
+            mo.accordion({"The source of each claim, and the figures behind its verdict": mo.md("\n".join(figures))}),
+        ]
     )
     return
 

@@ -78,10 +78,11 @@ def evidence(claim: Claim, results: Path) -> list[Row]:
 
 
 def verdict(claim: Claim, rows: list[Row]) -> mo.Html:
-    """The verdict by the claim's rule, with its figure and scale."""
+    """The verdict by the claim's rule, with its scale and figures."""
     found = claim.judge(rows)
     kind = {"reproduced": "success", "not reproduced": "danger"}.get(found.status, "warn")
-    return mo.callout(mo.md(f"Verdict: {found.headline}. {found.figure}. {found.scale}".rstrip(". ") + "."), kind)
+    told = f"Verdict: {found.headline}. {found.scale}".rstrip(". ") + "."
+    return mo.callout(mo.md("\n".join([told, "", *[f"- {line}" for line in found.figures]])), kind)
 
 
 def provenance_line(stored: list[dict[str, Any]]) -> str:

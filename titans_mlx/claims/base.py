@@ -19,7 +19,7 @@ class Verdict(NamedTuple):
 
     Attributes:
         status: by the claim's rule.
-        figure: the number it rests on, in one sentence.
+        figure: the numbers it rests on, groups of them parted by semicolons.
         scale: at what size it was found.
         lacking: parts that do not hold, or have not run yet; empty where there are none.
     """
@@ -33,6 +33,11 @@ class Verdict(NamedTuple):
     def headline(self) -> str:
         """Status and what it lacks, as Markdown."""
         return f"**{self.status}**" + (f" ({self.lacking})" if self.lacking else "")
+
+    @property
+    def figures(self) -> list[str]:
+        """The groups of ``figure``."""
+        return self.figure.split("; ")
 
 
 @dataclass(frozen=True)

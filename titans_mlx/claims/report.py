@@ -17,7 +17,7 @@ def claims_table(claims: dict[str, Claim], results: Path) -> str:
     for claim in claims.values():
         verdict = claim.judge(stored_rows(results, claim))
         lines.append(f"| {claim.statement} | {verdict.headline} | {verdict.scale} |")
-        figures.append(f"| {claim.title} | {verdict.figure.replace('; ', '<br>')} |")
+        figures.append(f"| {claim.title} | {'<br>'.join(verdict.figures)} |")
     folded = ["<details>", "<summary>The figures behind each verdict</summary>", "", *figures, "", "</details>"]
     return "\n".join([*lines, "", *folded])
 
