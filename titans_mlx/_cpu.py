@@ -1,7 +1,7 @@
 """Transcendentals for MLX's CPU backend, where they dominate: 12 to 29 ns an element there, 2 to 5 ns here.
 
 As accurate as MLX's own in float32 (relative error of ``exp`` below 5e-7 for small arguments, 4e-6 towards +-87;
-absolute error of ``erf`` below 3e-7); every other device and dtype takes MLX's.
+absolute error of ``erf`` below 3e-7, and so of ``gelu(x)`` below 2e-7 |x|); every other device and dtype takes MLX's.
 
 MLX fuses element-wise operations up to a depth of 11 into one loop, which its compiler vectorises as long as it holds
 nothing but arithmetic: hence Estrin's scheme instead of Horner's, rounding by addition, and barriers between loops.

@@ -66,6 +66,7 @@ def judge(rows: list[Row]) -> Verdict:
         turned = {(gate, x): table[model, HARD, gate, x] for gate in GATES for x in FACTORS if x}
         best, worst = (choose(turned, key=lambda key: turned[key]["accuracy"]) for choose in (max, min))
         closed, high, low = table[model, TRAINED, "theta", 0.0], turned[best], turned[worst]
+        unfading = table[model, HARD, "alpha", 0.0]
         # What leaves no room for another strength to be better cannot hold.
         label = model if hard["accuracy"] <= CEILING else f"{model} (no room: {hard['accuracy']:.1%})"
         parts[label] = (
@@ -75,8 +76,9 @@ def judge(rows: list[Row]) -> Verdict:
             and low["accuracy"] <= hard["accuracy"] - MATTERS
         )
         figures.append(
-            f"{model} {share(trained)}, theta closed {closed['accuracy']:.0%}; harder {hard['accuracy']:.0%}, from "
-            f"{low['accuracy']:.0%} ({worst[0]} x {worst[1]:g}) to {high['accuracy']:.0%} ({best[0]} x {best[1]:g})"
+            f"{model} {share(trained)}, theta closed {closed['accuracy']:.0%}, harder {hard['accuracy']:.0%}, from "
+            f"{low['accuracy']:.0%} ({worst[0]} x {worst[1]:g}) to {high['accuracy']:.0%} ({best[0]} x {best[1]:g}), alpha "
+            f"closed {100 * (unfading['accuracy'] - hard['accuracy']):+.1f} points"
         )
     return verdict(parts, "; ".join(figures), scale_of(rows, f"distances {DISTANCE} and {HARD_DISTANCE}"))
 
