@@ -75,10 +75,10 @@ def judge(rows: list[Row]) -> Verdict:
             and high["accuracy"] - AS_GOOD <= hard["accuracy"] <= CEILING
             and low["accuracy"] <= hard["accuracy"] - MATTERS
         )
+        span = f"{low['accuracy']:.0%} ({worst[0]} x {worst[1]:g}) to {high['accuracy']:.0%} ({best[0]} x {best[1]:g})"
         figures.append(
-            f"{model} {share(trained)}, theta closed {closed['accuracy']:.0%}, harder {hard['accuracy']:.0%}, from "
-            f"{low['accuracy']:.0%} ({worst[0]} x {worst[1]:g}) to {high['accuracy']:.0%} ({best[0]} x {best[1]:g}), alpha "
-            f"closed {100 * (unfading['accuracy'] - hard['accuracy']):+.1f} points"
+            f"{model} {share(trained)}, theta closed {closed['accuracy']:.0%}, harder {hard['accuracy']:.0%}, "
+            f"from {span}, alpha closed {100 * (unfading['accuracy'] - hard['accuracy']):+.1f} points"
         )
     return verdict(parts, "; ".join(figures), scale_of(rows, f"distances {DISTANCE} and {HARD_DISTANCE}"))
 
