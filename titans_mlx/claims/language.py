@@ -253,14 +253,13 @@ def judge(rows: list[Row]) -> Verdict:
         found = [_told(row) for row in summary if row["corpus"] == corpus]
         if found:
             figures.append(f"{corpus}: {', '.join(found)}")
-    told = "bits per byte, and the minutes of a training on one core, on "
-    return verdict(parts, told + "; ".join(figures) if figures else "", scale_of(rows))
+    return verdict(parts, f"bits per byte on {'; '.join(figures)}" if figures else "", scale_of(rows))
 
 
 def _told(row: Row) -> str:
-    """Bits per byte of a model with their interval, and the time of a training."""
+    """Bits per byte of a model with their interval."""
     interval = "" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return f"{row['model']} {row['value']:.3f}{interval}, {row['train_seconds'] / 60:.0f} min"
+    return f"{row['model']} {row['value']:.3f}{interval}"
 
 
 PROTOCOL = f"""
