@@ -82,7 +82,7 @@ def _(near, results):
             "95 % interval": parts.interval(row),
             "Seeds": row["seeds"],
             "Parameters": row["parameters"],
-            "Training (s)": round(row["train_seconds"]),
+            "Training (s, at most)": round(row["train_seconds"]),
         }
         for row in near
     ]
