@@ -15,7 +15,8 @@ with app.setup:
     from titans_mlx import plots
     from titans_mlx.claims import contextual, gating
     from titans_mlx.claims.interventions import changed
-    from titans_mlx.claims.lab import answered, run_lab, summarise
+    from titans_mlx.claims.judging import summarise
+    from titans_mlx.claims.lab import answered, run_lab
     from titans_mlx.memory.trace import Recorder, trace_rows
 
     plots.use_theme()

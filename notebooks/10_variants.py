@@ -12,7 +12,7 @@ with app.setup:
     # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import distractors, recall_distance, throughput, variants
-    from titans_mlx.claims.lab import summarise
+    from titans_mlx.claims.judging import summarise
     from titans_mlx.claims.store import stored_rows
 
     plots.use_theme()

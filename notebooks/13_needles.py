@@ -12,7 +12,8 @@ with app.setup:
     # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import needles, stories
-    from titans_mlx.claims.lab import run_lab, summarise
+    from titans_mlx.claims.judging import summarise
+    from titans_mlx.claims.lab import run_lab
 
     NAMES = {
         "passkey": "A number in noise",

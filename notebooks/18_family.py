@@ -12,7 +12,7 @@ with app.setup:
     # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import family, mqar, outliers
-    from titans_mlx.claims.lab import summarise
+    from titans_mlx.claims.judging import summarise
     from titans_mlx.memory.recipes import RECIPES
 
     plots.use_theme()

@@ -9,7 +9,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from mlx.utils import tree_map_with_path
-from models import distance, largest
+from models import SMALL, distance, largest
 
 from titans_mlx import NeuralMemory, Titans, TitansConfig
 from titans_mlx.claims.store import DEMOS
@@ -174,18 +174,8 @@ def test_a_layer_is_its_equations(name: str) -> None:
 
 @pytest.mark.parametrize(("variant", "memory"), [*CASES, ("transformer", "online"), ("sliding_window", "online")])
 def test_a_block_is_its_equations(variant: str, memory: str) -> None:
-    config = TitansConfig(
-        variant=variant,
-        vocab_size=16,
-        dim=16,
-        num_layers=1,
-        num_heads=2,
-        segment_size=SEGMENT,
-        window_size=WINDOW,
-        num_persistent=3,
-        norm_eps=EPS,
-        memory=MEMORIES[memory],
-    )
+    sizes = {"num_layers": 1, "segment_size": SEGMENT, "window_size": WINDOW, "norm_eps": EPS}
+    config = TitansConfig(**SMALL | sizes, variant=variant, memory=MEMORIES[memory])
     block = stirred(Titans(config).layers[0])
     x = mx.random.normal((2, LENGTH, 16))
     y, expected = block(x)[0], BLOCKS[variant](block, x)

@@ -22,17 +22,8 @@ from titans_mlx.claims import (
 )
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.interventions import changed, memories
-from titans_mlx.claims.lab import (
-    TASKS,
-    lab_job,
-    make_task,
-    run_lab,
-    scale_of,
-    summarise,
-    test_model,
-    train_models,
-    verdict,
-)
+from titans_mlx.claims.judging import scale_of, summarise, verdict
+from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, test_model, train_models
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.search import Trained, train_all
 from titans_mlx.config import TitansConfig

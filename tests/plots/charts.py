@@ -80,7 +80,7 @@ def words(chart: Any, folder: Path) -> list[str]:
 def swept(
     models: Sequence[str] = ("LMM matrix", "MAG"), xs: Sequence[float] = (0.0, 0.5, 1.0), **fields: Any
 ) -> list[Row]:
-    """Rows as ``lab.summarise`` gives them."""
+    """Rows as ``judging.summarise`` gives them."""
     common = {"low": 0.4, "high": 0.6, "seeds": 3, "answers": 64, "chance": 0.02, "use": "whole", **fields}
     return [{"model": model, "x": x, "accuracy": 0.5 + x / 10, **common} for model in models for x in xs]
 

@@ -5,17 +5,8 @@ from typing import Any
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import (
-    HOW_TRAINED,
-    LEARNED,
-    lab_job,
-    learned,
-    make_task,
-    run_lab,
-    scale_of,
-    summarise,
-    verdict,
-)
+from titans_mlx.claims.judging import LEARNED, learned, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.statistics import gain, share, surely
 from titans_mlx.config import TitansConfig

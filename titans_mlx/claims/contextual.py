@@ -3,7 +3,8 @@
 from titans_mlx.claims import gating
 from titans_mlx.claims.base import Claim, Row, Verdict
 from titans_mlx.claims.gating import BARE, FROZEN, RESET, WHOLE
-from titans_mlx.claims.lab import LEARNED, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.judging import LEARNED, scale_of, summarise, verdict
+from titans_mlx.claims.lab import run_lab
 from titans_mlx.claims.recall_jobs import TITANS
 from titans_mlx.claims.statistics import share
 

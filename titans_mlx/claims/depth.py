@@ -8,7 +8,8 @@ import numpy as np
 from titans_mlx.bench import ours
 from titans_mlx.bench.measure import by_turns
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.judging import scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.statistics import gain

@@ -5,17 +5,8 @@ from functools import cache, partial
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import (
-    HOW_TRAINED,
-    MORE_RULE,
-    lab_job,
-    make_task,
-    more,
-    run_lab,
-    scale_of,
-    summarise,
-    verdict,
-)
+from titans_mlx.claims.judging import MORE_RULE, more, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.statistics import share
 from titans_mlx.config import TitansConfig

@@ -2,7 +2,7 @@
 
 from titans_mlx.claims import language
 from titans_mlx.claims.base import Claim, Row, Verdict
-from titans_mlx.claims.lab import verdict
+from titans_mlx.claims.judging import verdict
 from titans_mlx.claims.language import BASELINES, CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE, WINDOW
 
 MARGIN = 0.01

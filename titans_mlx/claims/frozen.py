@@ -4,7 +4,8 @@ from functools import cache
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.judging import scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.config import TitansConfig

@@ -3,7 +3,8 @@
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import HOW_TRAINED, LEARNED, lab_job, make_task, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.judging import LEARNED, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.recall_jobs import TITANS, WINDOW, model_configs
 from titans_mlx.claims.statistics import share
 

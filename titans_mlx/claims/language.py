@@ -11,7 +11,7 @@ import numpy as np
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
 from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.interventions import memories, reborn
-from titans_mlx.claims.lab import verdict
+from titans_mlx.claims.judging import verdict
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import SLIDING
 from titans_mlx.claims.recall_runs import train_config, training_options

@@ -14,7 +14,8 @@ from titans_mlx.claims.family import (
     TOO_DEAR,
     architectures,
 )
-from titans_mlx.claims.lab import HOW_TRAINED, MORE_RULE, lab_job, learned, more, run_lab, scale_of, summarise, verdict
+from titans_mlx.claims.judging import MORE_RULE, learned, more, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
 from titans_mlx.claims.statistics import gain, surely
 
 WITH, WITHOUT = "with convolution", "without convolution"

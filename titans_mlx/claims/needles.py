@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import HOW_TRAINED, LEARNED, lab_job, make_task, run_lab, scale_of, texts, verdict
+from titans_mlx.claims.judging import LEARNED, scale_of, texts, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.reach import FLAT, GOOD, RULE, STEP, TAPS, judge_reach, reach_models
 from titans_mlx.claims.recall_jobs import TITANS
 from titans_mlx.config import TitansConfig

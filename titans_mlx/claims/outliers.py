@@ -9,7 +9,7 @@ import numpy as np
 from titans_mlx.claims import alone
 from titans_mlx.claims.alone import Still, random_pairs, store, unit
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
-from titans_mlx.claims.lab import verdict
+from titans_mlx.claims.judging import verdict
 from titans_mlx.claims.statistics import accuracy_interval, share
 from titans_mlx.config import MemoryConfig
 

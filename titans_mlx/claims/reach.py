@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 
 from titans_mlx.claims.base import Row
-from titans_mlx.claims.lab import LEARNED, summarise
+from titans_mlx.claims.judging import LEARNED, summarise
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.claims.statistics import share

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Row, Verdict
-from titans_mlx.claims.lab import verdict
+from titans_mlx.claims.judging import verdict
 from titans_mlx.claims.recall_jobs import DISTANCES, FAR, FULL, SEEDS, SLIDING, TITANS, WINDOW, jobs
 from titans_mlx.claims.recall_runs import run_job
 from titans_mlx.claims.statistics import accuracy_interval, share

@@ -7,18 +7,8 @@ import mlx.core as mx
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile
-from titans_mlx.claims.lab import (
-    HOW_TRAINED,
-    TEST,
-    TEST_ROWS,
-    lab_job,
-    make_task,
-    scale_of,
-    summarise,
-    test_model,
-    train_models,
-    verdict,
-)
+from titans_mlx.claims.judging import TEST_ROWS, scale_of, summarise, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, TEST, lab_job, make_task, test_model, train_models
 from titans_mlx.claims.policies import Policy, delayed, read_sparingly, threshold_for, triggered
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.search import Trained

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab, scale_of, verdict
+from titans_mlx.claims.judging import scale_of, verdict
+from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.reach import GOOD, RULE, STEP, TAPS, judge_reach, reach_models
 from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS, is_full_attention
 from titans_mlx.claims.series import FOLDER

@@ -7,7 +7,8 @@ import mlx.nn as nn
 import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile
-from titans_mlx.claims.lab import TEST, lab_job, make_task, test_model, train_models, verdict
+from titans_mlx.claims.judging import verdict
+from titans_mlx.claims.lab import TEST, lab_job, make_task, test_model, train_models
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.claims.statistics import mean_interval
 from titans_mlx.config import TitansConfig

@@ -6,7 +6,7 @@ from titans_mlx.bench import ours
 from titans_mlx.bench.measure import Work, by_turns
 from titans_mlx.bench.ours import config
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
-from titans_mlx.claims.lab import verdict
+from titans_mlx.claims.judging import verdict
 from titans_mlx.memory import recipes
 from titans_mlx.model import Titans
 from titans_mlx.training import count_parameters

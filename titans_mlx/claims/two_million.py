@@ -3,7 +3,7 @@
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.lab import verdict
+from titans_mlx.claims.judging import verdict
 from titans_mlx.claims.recall_distance import GOOD, summarise
 from titans_mlx.claims.recall_jobs import GRID, make_job
 from titans_mlx.claims.recall_runs import run_job

@@ -4,7 +4,8 @@ import numpy as np
 
 from titans_mlx.claims import distractors
 from titans_mlx.claims.base import Claim, Row, Verdict
-from titans_mlx.claims.lab import LEARNED, learned, run_lab, scale_of, verdict
+from titans_mlx.claims.judging import LEARNED, learned, scale_of, verdict
+from titans_mlx.claims.lab import run_lab
 
 BETTER = 0.02
 LAYER, OTHERS = "MAL", ("MAC", "MAG")

@@ -1,7 +1,7 @@
 """Tidy rows in, altair charts out: the one place that knows how a result is drawn.
 
-Rows are dicts of JSON values, as ``recall_distance.summarise``, ``lab.summarise`` and ``memory.trace.trace_rows`` give
-them.
+Rows are dicts of JSON values, as ``recall_distance.summarise``, ``judging.summarise`` and
+``memory.trace.trace_rows`` give them.
 """
 
 from titans_mlx.plots.recall import chosen_rows, cost_chart, recall_chart, recall_picture

@@ -28,7 +28,7 @@ def sweep_chart(
     """Accuracy against a setting, a line and a 95 % band per model, with chance.
 
     Args:
-        rows: of ``lab.summarise``, with ``x`` among their columns.
+        rows: of ``judging.summarise``, with ``x`` among their columns.
         x: the setting.
         title: of its axis, with the unit.
         names: further columns for the tooltip.
@@ -92,7 +92,7 @@ def dot_chart(rows: Sequence[Row], y: str, order: Sequence[str], *, width: int =
     """Accuracy of each model under each of a few conditions: a point with its interval, models side by side.
 
     Args:
-        rows: of ``lab.summarise``, with ``y`` among their columns.
+        rows: of ``judging.summarise``, with ``y`` among their columns.
         y: the condition.
         order: the conditions from top to bottom.
         width: of the plot in pixels.
@@ -126,7 +126,7 @@ def matrix_chart(
     """Accuracy for every pair of two settings, as colours and numbers.
 
     Args:
-        rows: of ``lab.summarise``, one model, with ``x`` and ``y`` among their columns.
+        rows: of ``judging.summarise``, one model, with ``x`` and ``y`` among their columns.
         x, y: the settings.
         titles: of their axes.
         cell: side of a cell in pixels.
