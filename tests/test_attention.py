@@ -51,6 +51,11 @@ def reference(attention, pattern, inputs, window=WINDOW):
     k = mx.concatenate([project(attention.k_proj, rows, turned) for rows, turned in sources], axis=2)
     v = mx.concatenate([project(attention.v_proj, rows, False) for rows, _ in sources], axis=2)
     scores = q @ k.swapaxes(-1, -2) / np.sqrt(q.shape[-1]).item()
+    if persistent is not None and pattern != "segment":
+        # Persistent tokens have no position, nor has the query that meets them.
+        count, plain = persistent.shape[0], project(attention.q_proj, x, False)
+        met = plain @ k[:, :, :count].swapaxes(-1, -2) / np.sqrt(q.shape[-1]).item()
+        scores = mx.concatenate([met, scores[..., count:]], axis=-1)
     mask = visible(pattern, x.shape[1], 0 if persistent is None else persistent.shape[0], window)
     y = mx.softmax(mx.where(mx.array(mask), scores, -mx.inf), axis=-1) @ v
     return attention.o_proj(y.transpose(0, 2, 1, 3).reshape(x.shape))
@@ -310,3 +315,20 @@ def test_the_window_cache_does_not_keep_the_prompt_alive():
     assert state.keys.shape == (1, 1, 15, DIM)
     # Half of the prompt's keys: far more than the cache, less than one array of the prompt's length.
     assert mx.get_active_memory() - before < 8192 * DIM * 4 / 2
+
+
+@pytest.mark.parametrize("persistent", [0, 3])
+def test_a_window_does_not_know_where_it_stands(persistent):
+    attention, inputs = make(600, persistent=persistent)
+    later = 600 - 3 * WINDOW
+    whole, _ = attend(attention, "sliding", inputs)
+    alone, _ = attend(attention, "sliding", {**inputs, "x": inputs["x"][:, later:]})
+    # Rotary angles are float32 products, here of up to 600 rad.
+    assert_close(whole[:, later + WINDOW :], alone[:, WINDOW:], 1e-4)
+
+
+def test_persistent_tokens_alone_are_seen_alike_from_everywhere():
+    attention, inputs = make(600)
+    x = mx.broadcast_to(inputs["x"][:, :1], inputs["x"].shape)
+    y, _ = attend(attention, "sliding", {**inputs, "x": x}, window=1)
+    assert_close(y, mx.broadcast_to(y[:, :1], y.shape))

@@ -17,7 +17,18 @@ from titans_mlx._check import check_count, check_float, check_positive, check_ra
 from titans_mlx._joint import linears
 from titans_mlx.config import ConvBirth
 from titans_mlx.convolution import convolve, qkv_convolutions
-from titans_mlx.softmax import Prefix, attend, attend_window, join, last, rotary, rotary_segments, segment_mask, width
+from titans_mlx.softmax import (
+    Prefix,
+    attend,
+    attend_window,
+    join,
+    last,
+    meet,
+    rotary,
+    rotary_segments,
+    segment_mask,
+    width,
+)
 
 
 class AttentionState(NamedTuple):
@@ -112,7 +123,8 @@ class Attention(nn.Module):
         Args:
             x: (B, T, dim), floating.
             state: what the previous call returned; None at the start of a sequence.
-            persistent: (P, dim) vectors in the space of x that every token sees, without a position; or None.
+            persistent: (P, dim) vectors in the space of x that every token sees from wherever it stands: neither
+                they nor the queries that meet them are rotated; or None.
 
         Returns:
             The output (B, T, dim), and the state after x, which holds every token.
@@ -123,7 +135,7 @@ class Attention(nn.Module):
         """
         check_sequence("x", x, self.dim)
         prefix = self.prefix(persistent)
-        q, keys, values, tails = self._project(x, state)
+        q, keys, values, prefix, tails = self._project(x, state, prefix)
         y = attend(q, keys, values, prefix, "causal")
         return self._merge(y), AttentionState(keys, values, _offset(state) + x.shape[1], tails)
 
@@ -153,7 +165,7 @@ class Attention(nn.Module):
         check_count("window", window)
         check_sequence("x", x, self.dim)
         prefix = self.prefix(persistent)
-        q, keys, values, tails = self._project(x, state, reach=window - 1)
+        q, keys, values, prefix, tails = self._project(x, state, prefix, reach=window - 1)
         y = attend_window(q, keys, values, prefix, window)
         kept = (last(keys, window - 1), last(values, window - 1))
         return self._merge(y), AttentionState(*kept, _offset(state) + x.shape[1], tails)
@@ -177,7 +189,7 @@ class Attention(nn.Module):
             h: (B, T, dim), the memory's reads for the same tokens.
             state: what the previous call in this segment returned; None at its start.
             segment_size: tokens of a whole segment, at least 1.
-            persistent: as in :meth:`full`.
+            persistent: as in :meth:`full`, but met by queries rotated by their position in the segment.
 
         Returns:
             The output (B, T, dim), and the state after x.
@@ -231,9 +243,9 @@ class Attention(nn.Module):
         return self._merge(y), SegmentState(*cache, end)
 
     def _project(
-        self, x: mx.array, state: AttentionState | None, reach: int | None = None
-    ) -> tuple[mx.array, mx.array, mx.array, tuple[mx.array, ...]]:
-        """Queries of x, keys and values of the cache followed by x, and the new tails of the convolutions."""
+        self, x: mx.array, state: AttentionState | None, prefix: Prefix | None, reach: int | None = None
+    ) -> tuple[mx.array, mx.array, mx.array, Prefix | None, tuple[mx.array, ...]]:
+        """Queries of x, keys and values of the cache followed by x, the prefix, and the convolutions' new tails."""
         self.check_state(state, AttentionState, x.shape[0], reach)
         streams, tails = linears(x, [self.q_proj, self.k_proj, self.v_proj]), ()
         if self.conv_size:
@@ -241,10 +253,11 @@ class Attention(nn.Module):
             tails = tuple(conv.birth_tail(len(x)) for conv in convs) if state is None else state.tails
             streams, tails = convolve(convs, streams, tails)
         q, keys, values = mx.split(self._split(streams, 3), 3, axis=1)
-        q, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
+        turned, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
+        q, prefix = meet(q, turned, prefix, _offset(state), self.rope_base)
         if state is not None:
             keys, values = join(state.keys, keys), join(state.values, values)
-        return q, keys, values, tails
+        return q, keys, values, prefix, tails
 
     def _keys_values(self, x: mx.array, offset: int) -> tuple[mx.array, mx.array]:
         keys, values = mx.split(self._split(linears(x, [self.k_proj, self.v_proj]), 2), 2, axis=1)

@@ -10,7 +10,7 @@ import mlx.core as mx
 
 
 class Prefix(NamedTuple):
-    """Keys and values (1, H, P, d) that every token sees."""
+    """Keys and values (1, H, P, d) that every token sees, without a position."""
 
     keys: mx.array
     values: mx.array
@@ -25,6 +25,32 @@ def rotary(x: mx.array, offset: int, base: float | None) -> mx.array:
     if base is None:
         return x
     return mx.fast.rope(x, x.shape[-1], traditional=False, base=base, scale=1.0, offset=offset)
+
+
+def meet(
+    plain: mx.array, turned: mx.array, prefix: Prefix | None, offset: int, base: float | None
+) -> tuple[mx.array, Prefix | None]:
+    """Queries and prefix for :func:`attend`, whose scores do not depend on where the queries stand.
+
+    Rotated queries would see a prefix otherwise at every position, and beyond the training length as never before.
+
+    Args:
+        plain: queries (B, H, T, d).
+        turned: the same, rotated from position ``offset`` on, as :func:`rotary` does with this ``base``.
+        prefix: its keys are not rotated.
+        offset: position of the first query.
+        base: of the positions.
+
+    Returns:
+        ``turned``, and the prefix, which one query has turn with it; or (B, H, T, 2 d), both queries side by side.
+    """
+    if prefix is None or base is None:
+        return turned, prefix
+    if plain.shape[2] > 1:
+        return mx.concatenate([turned, plain], axis=-1), prefix
+    # A long cache is then not copied, to be padded, for every token decoded.
+    apart = prefix.keys.reshape(1, -1, 1, plain.shape[-1])
+    return turned, Prefix(rotary(apart, offset, base).reshape(prefix.keys.shape), prefix.values)
 
 
 def rotary_segments(x: mx.array, offset: int, size: int, base: float | None) -> mx.array:
@@ -62,13 +88,25 @@ def last(x: mx.array, count: int) -> mx.array:
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, mask: mx.array | str) -> mx.array:
-    """Softmax attention of q over ``[prefix | k]``, scaled by ``d^-1/2``; mask as MLX takes it."""
+    """Softmax attention of q over ``[prefix | k]``, scaled by ``d^-1/2``; mask as MLX takes it.
+
+    q is (B, H, T, d); or (B, H, T, 2 d), see :func:`meet`: k then meets the first half, the prefix the second.
+    """
+    scale = k.shape[-1] ** -0.5
     # "causal" aligns the last query with the last key, so whatever stands in front is seen by every row.
     if prefix is not None:
         shape = (k.shape[0], *prefix.keys.shape[1:])
-        k = join(mx.broadcast_to(prefix.keys, shape), k)
+        keys, spare = mx.broadcast_to(prefix.keys, shape), q.shape[-1] - k.shape[-1]
+        if spare:
+            # Zeros where the other's half stands: one fused product still makes all scores.
+            keys, k = _padded(keys, spare, 0), _padded(k, 0, spare)
+        k = join(keys, k)
         v = join(mx.broadcast_to(prefix.values, shape), v)
-    return mx.fast.scaled_dot_product_attention(q, k, v, scale=q.shape[-1] ** -0.5, mask=mask)
+    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+
+
+def _padded(x: mx.array, before: int, after: int) -> mx.array:
+    return mx.pad(x, [(0, 0)] * 3 + [(before, after)])
 
 
 def attend_window(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
@@ -107,7 +145,8 @@ def _attend_blocks(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None,
     if prefix is not None:
         prefix = Prefix(*(mx.repeat(part, blocks, axis=1) for part in prefix))
     mask = _band_mask(window, 2 * window, width(prefix), window)
-    return attend(_fold([_unfold(q, window)]), k, v, prefix, mask).reshape(q.shape)
+    y = attend(_fold([_unfold(q, window)]), k, v, prefix, mask)
+    return y.reshape(*q.shape[:3], y.shape[-1])
 
 
 def _unfold(x: mx.array, window: int) -> mx.array:

@@ -47,7 +47,8 @@ def memory_flops(config: MemoryConfig, dim: int, num_heads: int) -> float:
 def model_flops(config: TitansConfig, length: int) -> float:
     """Of a model's forward pass per token of a sequence of ``length`` tokens, the head included.
 
-    Full attention meets half of the tokens on average: what lies above the diagonal is not counted.
+    Full attention meets half of the tokens on average: what lies above the diagonal is not counted, nor are the zeros
+    that stand beside keys where there are persistent tokens.
     """
     dim, memory = config.dim, config.memory
     square, feed_forward = 2 * dim**2, 3 * 2 * dim * config.mlp_hidden
