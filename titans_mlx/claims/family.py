@@ -84,7 +84,7 @@ def jobs(profile: Profile) -> list[Job]:
     """
     check_profile(profile)
     models = architectures(make_task(TRAIN[0]).vocab_size)
-    options: dict[str, Any] = {"steps": 600}
+    options: dict[str, Any] = {"steps": 2000}
     names, far = list(NAMES), FAR
     if profile != "full":
         options = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),), "steps": 150, "sequences": 32}
@@ -125,7 +125,7 @@ PROTOCOL = f"""
 Every recipe's memory but that of {TOO_DEAR}, whose training is too dear for two cores, in one block of width 64 with
 four heads (deep memories twice as wide inside), matched in parameters within 5 %; keys born one token late, gates as
 each recipe has them. Eight pairs of 50 keys and 50 values; none or four of them are bound to another value after eight
-filler words; 16 to {TRAINED} filler words, then eight queries. 600 steps. {HOW_TRAINED} Tested on recall without
+filler words; 16 to {TRAINED} filler words, then eight queries. 2,000 steps. {HOW_TRAINED} Tested on recall without
 rebinding, {DISTANCES[0]} to {DISTANCES[-1]:,} filler words away, and on the keys that were rebound, two, four or all
 eight of them.
 """
