@@ -45,7 +45,7 @@ def jobs(profile: Profile) -> list[Job]:
     check_profile(profile)
     train = [task(pairs) for pairs in TRAINED]
     tests = [{"x": pairs, "task": task(pairs)} for pairs in (*TRAINED, JUDGED)]
-    options: dict[str, Any] = {"steps": 800, "tokens_per_step": 1024, "grid": ((3e-3, 0.1), (6e-3, 0.1))}
+    options: dict[str, Any] = {"steps": 2000, "tokens_per_step": 1024, "grid": ((3e-3, 0.1), (6e-3, 0.1))}
     names, beside = list(NAMES), [STALE]
     if profile != "full":
         options |= {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),), "steps": 300, "sequences": 32}
@@ -95,7 +95,7 @@ steps than two cores have, and no key of a sequence among its filler, where so f
 memory but that of {TOO_DEAR}, whose training is too dear, in two blocks of width 64 with four heads (deep memories
 twice as wide inside), matched in parameters within 5 %, once with short convolutions, whose keys are born one token
 late, and once without any. A matrix takes its gradients at every token, a deep memory every 16; so the deep one is
-compared with a matrix that does as it does. 800 steps for all: what is learned slowly counts as not learned.
+compared with a matrix that does as it does. 2,000 steps for all: what is learned slowly counts as not learned.
 {HOW_TRAINED} Here batches are of 1,024 tokens, and the rates 0.003 and 0.006. Tested with 4 to 16 pairs in 64 tokens,
 and {JUDGED} in 128.
 """
