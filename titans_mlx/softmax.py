@@ -10,7 +10,7 @@ import mlx.core as mx
 
 
 class Prefix(NamedTuple):
-    """Keys and values (1, H, P, d) that every token sees, without a position."""
+    """Keys and values (1, H, P, d) that every token sees."""
 
     keys: mx.array
     values: mx.array
