@@ -117,6 +117,17 @@ def test_a_segment_ends_where_it_ends() -> None:
         segment(attention, x, h=mx.zeros((2, 3, DIM)))
     with pytest.raises(ValueError, match=r"h must be \(B, T, dim = 16\)"):
         segment(attention, x, h=mx.zeros((2, 4, 8)))
+    with pytest.raises(ValueError, match="conv_size must be 0 for segments, which have no convolution, got 4"):
+        segment(Attention(DIM, HEADS, conv_size=4), x)
+
+
+def test_a_state_s_fields_are_named() -> None:
+    attention, x = Attention(DIM, HEADS), mx.zeros(X)
+    _, state = full(attention, x)
+    with pytest.raises(ValueError, match=r"state\.keys must be a array, got NoneType"):
+        full(attention, x, state._replace(keys=None))
+    with pytest.raises(ValueError, match=r"state\.offset must be an integer >= 0, got 4\.0"):
+        full(attention, x, state._replace(offset=4.0))
 
 
 def test_constructor_names_what_does_not_fit() -> None:

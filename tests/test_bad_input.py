@@ -186,6 +186,12 @@ def test_cache_of_another_config(name: str, changes: dict[str, Any]) -> None:
     refused(build(name), uniform(2, 5), read(build(name, **changes)), r"^cache\[0\]\S* must ")
 
 
+def test_a_cache_that_is_no_list_of_states() -> None:
+    model = build("mac-deep")
+    refused(model, uniform(1, 3), (None, None), "^cache must be a list of 2 block states.*got tuple")
+    refused(model, uniform(1, 3), [None], "^cache must be a list of 2 block states.*got a list of 1")
+
+
 def test_a_good_call_still_works_after_a_bad_one() -> None:
     model = build("mac-deep")
     tokens = uniform(2, SEGMENT + 9)

@@ -54,6 +54,19 @@ def test_the_tail_ends_at_the_last_real_token() -> None:
         assert np.allclose(np.array(tails[row]), past[-3:])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((8, 4, "random"), r"birth must be one of \['uniform', 'identity', 'lag'\], got 'random'"),
+        ((8, 0, "uniform"), "size must be an integer >= 1, got 0"),
+        ((0, 4, "uniform"), "dim must be an integer >= 1, got 0"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: tuple[int, int, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShortConv(*arguments)
+
+
 def test_births() -> None:
     """Where the largest tap lies says which token a stream is born at."""
     q, k, v = (np.abs(np.array(conv.weight)).mean(axis=1) for conv in qkv_convolutions(64, 4, "shift"))

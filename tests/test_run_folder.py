@@ -248,6 +248,30 @@ def test_threads_that_write_one_file_take_turns(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["x.txt"]
 
 
+def test_threads_take_turns_at_a_file_s_first_write_too(tmp_path):
+    failed, interval = [], sys.getswitchinterval()
+    start = threading.Barrier(4)
+
+    def write(letter: str) -> None:
+        for count in range(200):
+            start.wait()
+            try:
+                write_text(tmp_path / f"{count}.txt", letter * 1000)
+            except OSError as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failed
+
+
 def test_foreign_safetensors_is_refused(tmp_path):
     mx.save_safetensors(str(tmp_path / "y.safetensors"), {"weight": mx.zeros((2, 3))})
     with pytest.raises(ValueError, match="is not a checkpoint"):

@@ -201,6 +201,7 @@ def test_divergence_of_the_gradient_alone():
         ({"eps": 0.0}, "eps must be a finite number > 0, got 0.0"),
         ({"clip": math.nan}, "clip must be a finite number > 0, or None, got nan"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": 2**64}, r"seed must be an integer from 0 to 2\*\*64 - 1, got 18446744073709551616"),
         ({"log_every": 0}, "log_every must be an integer >= 1, got 0"),
         ({"eval_every": -1}, "eval_every must be an integer >= 0, got -1"),
         ({"checkpoint_every": True}, "checkpoint_every must be an integer >= 0, got True"),

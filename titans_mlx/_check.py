@@ -1,6 +1,7 @@
 """Checks of arguments: a failure is a ``ValueError`` naming the argument, its value and what is allowed."""
 
 import math
+from collections.abc import Callable
 from numbers import Integral, Real
 
 import mlx.core as mx
@@ -18,10 +19,21 @@ def set_count(config: object, name: str, least: int) -> None:
     object.__setattr__(config, name, int(getattr(config, name)))
 
 
+def check_number(name: str, value: float, allowed: str, holds: Callable[[float], bool]) -> None:
+    """Require a finite real number for which ``holds``; ``allowed``, such as "> 0", is for the message."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value) or not holds(value):
+        raise ValueError(f"{name} must be a finite number {allowed}, got {value!r}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Require a finite real number above 0."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
+    check_number(name, value, "above 0", lambda x: x > 0)
+
+
+def check_seed(name: str, value: int) -> None:
+    """Require what MLX takes for the seed of its random state."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not 0 <= value < 2**64:
+        raise ValueError(f"{name} must be an integer from 0 to 2**64 - 1, got {value!r}")
 
 
 def check_rank(name: str, x: mx.array, rank: int, layout: str) -> None:

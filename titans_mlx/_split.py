@@ -1,4 +1,4 @@
-"""Cutting an array into many pieces at a cost, gradient included, that is linear in its size."""
+"""Cutting an array into many pieces at a cost, gradient included, that is linear in its size; and joining them."""
 
 import mlx.core as mx
 
@@ -24,3 +24,8 @@ def split(x: mx.array, cuts: int | list[int], axis: int) -> list[mx.array]:
         inner = cuts[index * per_branch : (index + 1) * per_branch - 1]
         parts += split(branch, [cut - start for cut in inner], axis)
     return parts
+
+
+def joined(pieces: list[mx.array], axis: int) -> mx.array:
+    """The pieces as one array; one piece is not copied."""
+    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=axis)

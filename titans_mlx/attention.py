@@ -13,7 +13,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence
+from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence, check_type
 from titans_mlx._joint import linears
 from titans_mlx.config import ConvBirth
 from titans_mlx.convolution import convolve, qkv_convolutions
@@ -195,9 +195,11 @@ class Attention(nn.Module):
             The output (B, T, dim), and the state after x.
 
         Raises:
-            ValueError: ``x`` runs over the segment's end, ``h`` is not shaped like ``x``, ``x`` or
-                ``persistent`` has a wrong shape or dtype, or ``state`` is of another layer or batch.
+            ValueError: this attention has a convolution, ``x`` runs over the segment's end, ``h`` is not shaped like
+                ``x``, ``x`` or ``persistent`` has a wrong shape or dtype, or ``state`` is of another layer or batch.
         """
+        if self.conv_size:
+            raise ValueError(f"conv_size must be 0 for segments, which have no convolution, got {self.conv_size}")
         check_count("segment_size", segment_size)
         check_sequence("x", x, self.dim)
         prefix = self.prefix(persistent)
@@ -245,7 +247,10 @@ class Attention(nn.Module):
     def _project(
         self, x: mx.array, state: AttentionState | None, prefix: Prefix | None, reach: int | None = None
     ) -> tuple[mx.array, mx.array, mx.array, Prefix | None, tuple[mx.array, ...]]:
-        """Queries of x, keys and values of the cache followed by x, the prefix, and the convolutions' new tails."""
+        """Queries of x, keys and values of the cache followed by x, the prefix, and the convolutions' new tails.
+
+        Queries and prefix are as :func:`~titans_mlx.softmax.meet` gives them.
+        """
         self.check_state(state, AttentionState, x.shape[0], reach)
         streams, tails = linears(x, [self.q_proj, self.k_proj, self.v_proj]), ()
         if self.conv_size:
@@ -253,8 +258,8 @@ class Attention(nn.Module):
             tails = tuple(conv.birth_tail(len(x)) for conv in convs) if state is None else state.tails
             streams, tails = convolve(convs, streams, tails)
         q, keys, values = mx.split(self._split(streams, 3), 3, axis=1)
-        turned, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
-        q, prefix = meet(q, turned, prefix, _offset(state), self.rope_base)
+        rotated, keys = (rotary(stream, _offset(state), self.rope_base) for stream in (q, keys))
+        q, prefix = meet(q, rotated, prefix, _offset(state), self.rope_base)
         if state is not None:
             keys, values = join(state.keys, keys), join(state.values, values)
         return q, keys, values, prefix, tails
@@ -302,6 +307,7 @@ class Attention(nn.Module):
             return
         if not isinstance(state, kind):
             raise ValueError(f"{name} must be {kind.__name__} or None, got {type(state).__name__}")
+        check_count(f"{name}.offset", state.offset, 0)
         cached = state.offset if reach is None else min(state.offset, reach)
         allowed = (batch, self.num_heads, cached, self.dim // self.num_heads)
         if isinstance(state, AttentionState):
@@ -311,6 +317,7 @@ class Attention(nn.Module):
                 raise ValueError(f"{name}.tails must have shapes {tails} for the batch and this layer, got {given}")
         for field in kind._fields[: kind._fields.index("offset")]:
             array = getattr(state, field)
+            check_type(f"{name}.{field}", array, mx.array)
             if array.shape != allowed:
                 raise ValueError(
                     f"{name}.{field} must be (B, H, S, d) = {allowed} for the batch of x, this layer and "

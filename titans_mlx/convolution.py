@@ -6,7 +6,12 @@ from typing import get_args
 import mlx.core as mx
 import mlx.nn as nn
 
+from titans_mlx._check import check_count
+from titans_mlx._config import choose
 from titans_mlx.config import ConvBirth
+
+CENTRES: dict[str, dict[int, float]] = {"identity": {0: 1.0}, "lag": {0: 0.1, 1: 1.0}}
+"""By name of a birth, the taps that are not 0, by lag."""
 
 
 class ShortConv(nn.Module):
@@ -17,16 +22,21 @@ class ShortConv(nn.Module):
         size: taps.
         birth: ``uniform``: U(-size^-1/2, size^-1/2), PyTorch's default; ``identity``: 1 at lag 0 plus small noise;
             ``lag``: 1 at lag 1 and 0.1 at lag 0.
+
+    Raises:
+        ValueError: ``dim`` or ``size`` is below 1, or ``birth`` is none of these.
     """
 
     def __init__(self, dim: int, size: int, birth: ConvBirth | str) -> None:
         super().__init__()
+        check_count("dim", dim)
+        check_count("size", size)
+        choose("birth", birth, ("uniform", *CENTRES))
         self.size = size
         if birth == "uniform":
             self.weight = mx.random.uniform(-(size**-0.5), size**-0.5, (size, dim))
         else:
-            taps = {"identity": {0: 1.0}, "lag": {0: 0.1, 1: 1.0}}[birth]
-            centre = mx.array([taps.get(lag, 0.0) for lag in range(size)])
+            centre = mx.array([CENTRES[birth].get(lag, 0.0) for lag in range(size)])
             self.weight = centre[:, None] + 0.02 * mx.random.normal((size, dim))
 
     def birth_tail(self, batch_size: int) -> mx.array:
@@ -65,8 +75,7 @@ def _lags(x: mx.array, size: int) -> list[mx.array]:
 
 def qkv_convolutions(dim: int, size: int, birth: ConvBirth) -> list[ShortConv]:
     """The convolutions of queries, keys and values; ``shift`` bears the keys' at lag 1, the others as the identity."""
-    if birth not in get_args(ConvBirth):
-        raise ValueError(f"conv_birth must be one of {list(get_args(ConvBirth))}, got {birth!r}")
+    choose("conv_birth", birth, get_args(ConvBirth))
     if birth == "shift" and size < 2:
         raise ValueError(f"conv_size must be 0 or >= 2 with conv_birth='shift', got {size}")
     births = ("identity", "lag", "identity") if birth == "shift" else (birth,) * 3

@@ -82,6 +82,7 @@ class Titans(nn.Module):
         cache: Cache,
         piece: int = 1024,
         progress: Callable[[int], None] | None = None,
+        name: str = "tokens",
     ) -> mx.array:
         """Take a long sequence into the cache, piece by piece: neither graph nor memory grows with its length.
 
@@ -90,6 +91,7 @@ class Titans(nn.Module):
             cache: from :meth:`make_cache`, or what was read before; holds the states after ``tokens`` on return.
             piece: tokens evaluated at a time; changes no result.
             progress: called with the number of tokens read, after each piece.
+            name: what messages call ``tokens``.
 
         Returns:
             Logits (B, vocab_size) after the last token.
@@ -98,7 +100,7 @@ class Titans(nn.Module):
             ValueError: as for a call, before anything is read; or if ``piece`` is below 1.
         """
         check_count("piece", piece)
-        self._check_ids(tokens, piece)
+        self._check_ids(name, tokens, piece)
         self.check_cache(cache, tokens.shape[0])
         length = tokens.shape[1]
         for start in range(0, length, piece):
@@ -108,15 +110,15 @@ class Titans(nn.Module):
                 progress(min(start + piece, length))
         return self.logits(hidden[:, -1])
 
-    def _check_ids(self, tokens: mx.array | np.ndarray, piece: int) -> None:
+    def _check_ids(self, name: str, tokens: mx.array | np.ndarray, piece: int) -> None:
         """As :meth:`check_tokens`, a NumPy array piece by piece: it may be larger than memory."""
         if not isinstance(tokens, np.ndarray):
-            self.check_tokens("tokens", tokens)
+            self.check_tokens(name, tokens)
             return
         if tokens.ndim != 2:
-            raise ValueError(f"tokens must have 2 axes (B, T), got shape {tokens.shape}")
+            raise ValueError(f"{name} must have 2 axes (B, T), got shape {tokens.shape}")
         for start in range(0, max(1, tokens.shape[1]), piece):
-            self.check_tokens("tokens", mx.array(tokens[:, start : start + piece]))
+            self.check_tokens(name, mx.array(tokens[:, start : start + piece]))
 
     def logits(self, hidden: mx.array) -> mx.array:
         """The head: (..., dim) -> (..., vocab_size)."""
@@ -187,7 +189,10 @@ class Titans(nn.Module):
     def check_cache(self, cache: Cache, batch_size: int) -> None:
         """Raise a ValueError unless ``cache`` is this model's, for ``batch_size`` rows."""
         if not isinstance(cache, list) or len(cache) != len(self.layers):
-            raise ValueError(f"cache must be a list of {len(self.layers)} block states, as make_cache() gives it")
+            given = f"a list of {len(cache)}" if isinstance(cache, list) else type(cache).__name__
+            raise ValueError(
+                f"cache must be a list of {len(self.layers)} block states, as make_cache() gives it, got {given}"
+            )
         empty = [state is None for state in cache]
         if any(empty) and not all(empty):
             raise ValueError(f"cache must have a state for every block or for none, got None at {empty.index(True)}")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
+from titans_mlx._split import joined
+
 
 class Prefix(NamedTuple):
     """Keys and values (1, H, P, d) that every token sees."""
@@ -28,29 +30,30 @@ def rotary(x: mx.array, offset: int, base: float | None) -> mx.array:
 
 
 def meet(
-    plain: mx.array, turned: mx.array, prefix: Prefix | None, offset: int, base: float | None
+    q: mx.array, rotated: mx.array, prefix: Prefix | None, offset: int, base: float | None
 ) -> tuple[mx.array, Prefix | None]:
-    """Queries and prefix for :func:`attend`, whose scores do not depend on where the queries stand.
+    """Queries and prefix for :func:`attend`, such that what is seen of the prefix does not depend on the position.
 
     Rotated queries would see a prefix otherwise at every position, and beyond the training length as never before.
 
     Args:
-        plain: queries (B, H, T, d).
-        turned: the same, rotated from position ``offset`` on, as :func:`rotary` does with this ``base``.
+        q: queries (B, H, T, d), not rotated.
+        rotated: the same from position ``offset`` on, as :func:`rotary` gives them with this ``base``.
         prefix: its keys are not rotated.
         offset: position of the first query.
         base: of the positions.
 
     Returns:
-        ``turned``, and the prefix, which one query has turn with it; or (B, H, T, 2 d), both queries side by side.
+        For several queries ``[rotated | q]`` (B, H, T, 2 d), and the prefix as it is. For one query ``rotated``
+        (B, H, 1, d), and the prefix rotated to its position. Without prefix or positions ``rotated``, and the prefix.
     """
     if prefix is None or base is None:
-        return turned, prefix
-    if plain.shape[2] > 1:
-        return mx.concatenate([turned, plain], axis=-1), prefix
+        return rotated, prefix
+    if q.shape[2] > 1:
+        return mx.concatenate([rotated, q], axis=-1), prefix
     # A long cache is then not copied, to be padded, for every token decoded.
-    apart = prefix.keys.reshape(1, -1, 1, plain.shape[-1])
-    return turned, Prefix(rotary(apart, offset, base).reshape(prefix.keys.shape), prefix.values)
+    keys = prefix.keys.reshape(1, -1, 1, q.shape[-1])
+    return rotated, Prefix(rotary(keys, offset, base).reshape(prefix.keys.shape), prefix.values)
 
 
 def rotary_segments(x: mx.array, offset: int, size: int, base: float | None) -> mx.array:
@@ -67,7 +70,7 @@ def rotary_segments(x: mx.array, offset: int, size: int, base: float | None) -> 
         pieces.append(rotary(folded, 0, base).reshape(whole.shape))
     if head + body < x.shape[2]:
         pieces.append(rotary(x[:, :, head + body :], 0, base))
-    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
+    return joined(pieces, 2)
 
 
 def width(prefix: Prefix | None) -> int:
@@ -76,33 +79,47 @@ def width(prefix: Prefix | None) -> int:
 
 
 def join(first: mx.array, second: mx.array) -> mx.array:
-    """Keys or values along the token axis."""
+    """Keys or values (B, H, S, d) along the token axis."""
     return mx.concatenate([first, second], axis=2)
 
 
 def last(x: mx.array, count: int) -> mx.array:
-    """The last ``count`` tokens, or all where there are fewer."""
+    """The last ``count`` tokens of x (B, H, S, d), or all where there are fewer."""
     start = max(x.shape[2] - count, 0)
     # Copied: a view would keep the whole prompt's keys alive for as long as the cache lives.
     return mx.contiguous(x[:, :, start:])
 
 
 def attend(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, mask: mx.array | str) -> mx.array:
-    """Softmax attention of q over ``[prefix | k]``, scaled by ``d^-1/2``; mask as MLX takes it.
+    """Softmax attention of q over the P + S columns ``[prefix | k]``, scaled by ``d^-1/2``.
 
-    q is (B, H, T, d); or (B, H, T, 2 d), see :func:`meet`: k then meets the first half, the prefix the second.
+    Args:
+        q: (B, H, T, d); or (B, H, T, 2 d), see :func:`meet`: k then meets the first half, the prefix the second.
+        k: (B, H, S, d), rotated.
+        v: (B, H, S, d).
+        prefix: or None.
+        mask: (T, P + S) bool, or ``"causal"``: the last query stands at the last key, and all see the prefix.
+
+    Returns:
+        (B, H, T, d).
     """
-    scale = k.shape[-1] ** -0.5
-    # "causal" aligns the last query with the last key, so whatever stands in front is seen by every row.
+    dim = k.shape[-1]
     if prefix is not None:
         shape = (k.shape[0], *prefix.keys.shape[1:])
-        keys, spare = mx.broadcast_to(prefix.keys, shape), q.shape[-1] - k.shape[-1]
-        if spare:
-            # Zeros where the other's half stands: one fused product still makes all scores.
-            keys, k = _padded(keys, spare, 0), _padded(k, 0, spare)
-        k = join(keys, k)
+        keys, spare = mx.broadcast_to(prefix.keys, shape), q.shape[-1] - dim
         v = join(mx.broadcast_to(prefix.values, shape), v)
-    return mx.fast.scaled_dot_product_attention(q, k, v, scale=scale, mask=mask)
+        if spare:
+            # Zeros where the other's half stands: one product still makes all scores.
+            keys, k = _padded(keys, spare, 0), _padded(k, 0, spare)
+            v = _padded(v, 0, spare) if _wants_equal_widths() else v
+        k = join(keys, k)
+    y = mx.fast.scaled_dot_product_attention(q, k, v, scale=dim**-0.5, mask=mask)
+    return y[..., :dim]
+
+
+def _wants_equal_widths() -> bool:
+    """Whether the kernel that never holds all scores serves only values as wide as keys: so on a GPU (MLX 0.32)."""
+    return mx.default_device().type == mx.DeviceType.gpu
 
 
 def _padded(x: mx.array, before: int, after: int) -> mx.array:
@@ -110,23 +127,24 @@ def _padded(x: mx.array, before: int, after: int) -> mx.array:
 
 
 def attend_window(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix | None, window: int) -> mx.array:
-    """Attend from q, the last tokens of k, in pieces of at most ``window`` queries and ``2 window`` keys.
+    """Attend from q to the last ``window`` keys of each, in pieces of at most ``window`` queries and ``2 window`` keys.
 
-    The first piece meets the cache, the whole blocks after it meet the block before them, and the last piece
-    is what is left over: nothing is padded, and the whole blocks share one mask.
+    q is (B, H, T, d or 2 d) as :func:`attend` takes it, k and v (B, H, S, d): S - T cached tokens, then those of q. The
+    result is (B, H, T, d). The first piece meets the cache, the whole blocks after it meet the block before them, and
+    the last piece is what is left over: no token is padded, and the whole blocks share one mask.
     """
     tokens, cached = q.shape[2], k.shape[2] - q.shape[2]
     first = min(tokens, window)
-    blocks, last = divmod(tokens - first, window)
+    blocks, rest = divmod(tokens - first, window)
     head = cached + first
     pieces = [_attend_band(q[:, :, :first], k[:, :, :head], v[:, :, :head], prefix, window)]
     if blocks:
-        end = tokens - last
+        end = tokens - rest
         reach = slice(cached, cached + end)
         pieces.append(_attend_blocks(q[:, :, first:end], k[:, :, reach], v[:, :, reach], prefix, window))
-    if last:
-        reach = slice(-(last + window - 1), None)
-        pieces.append(_attend_band(q[:, :, -last:], k[:, :, reach], v[:, :, reach], prefix, window))
+    if rest:
+        reach = slice(-(rest + window - 1), None)
+        pieces.append(_attend_band(q[:, :, -rest:], k[:, :, reach], v[:, :, reach], prefix, window))
     return mx.concatenate(pieces, axis=2)
 
 

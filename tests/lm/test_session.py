@@ -323,6 +323,7 @@ def test_nor_does_it_grow_with_what_is_foretold() -> None:
         (lambda s: s.promote(), "must have read something"),
         (lambda s: s.surprise(""), "at least one entry"),
         (lambda s: s.surprise([1.9, 2.5]), "source must be a text, a Path or integers"),
+        (lambda s: s.feed([300]), r"source must lie in \[0, 257\)"),
         (lambda s: s.surprise([300]), r"source must lie in \[0, 257\)"),
         (lambda s: s.surprise([2**32 + 5]), r"source must lie in \[0, 257\)"),
         (lambda s: s.generate("a", 0), "max_tokens must be an integer >= 1"),

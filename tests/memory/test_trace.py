@@ -65,6 +65,15 @@ def test_the_first_surprise_is_the_product_of_delta_and_input(name):
     np.testing.assert_allclose(trace(memory, state, inputs).surprise[..., 0], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("form", [{"update": "online"}, {"update": "anchored"}])
+def test_the_first_surprise_of_a_period_is_that_of_a_new_memory(form):
+    fields = {"depth": 1, "chunk_size": 4, "conv_size": 0, "reset_every": 8, **form}
+    memory, state, inputs, _ = absorbed(before=8, tokens=16, **fields)
+    second = Inputs(*(x[:, :, 8:] for x in inputs[:3]), inputs.gates.pieces([8])[1])
+    fresh = trace(memory, memory.init_state(2), second).surprise
+    np.testing.assert_allclose(trace(memory, state, inputs).surprise[..., 8:], fresh, rtol=1e-4)
+
+
 def test_surprise_is_measured_at_the_anchor_within_a_chunk():
     """With one chunk and one repeated token every gradient is the first one's; online it shrinks as it is learned."""
     for update, constant in (("anchored", True), ("online", False)):

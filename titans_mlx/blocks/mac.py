@@ -17,7 +17,7 @@ import mlx.nn as nn
 
 from titans_mlx._check import check_type
 from titans_mlx._cpu import silu
-from titans_mlx._split import split
+from titans_mlx._split import joined, split
 from titans_mlx.attention import Attention, SegmentState
 from titans_mlx.blocks.parts import FeedForward, check_tokens_seen, persistent_tokens
 from titans_mlx.config import TitansConfig
@@ -87,7 +87,7 @@ class MACBlock(nn.Module):
             o, state = self._segment(piece, queries, tuple(streams), prefix, state, observe)
             outputs.append(o)
         state = state._replace(segment=state.segment.on_its_own())
-        o = outputs[0] if len(outputs) == 1 else mx.concatenate(outputs, axis=1)
+        o = joined(outputs, 1)
         return self.mlp(x + self.o_proj(o)), state
 
     def _segment(

@@ -60,7 +60,7 @@ def run(config: TitansConfig, cache: list[Any], tokens: mx.array, function: Run,
     for index, layer in enumerate(cache):
         _store(config, layer, groups, [held[index] for held in states], back, length)
     counts = [len(group.rows) for group in groups]
-    return _in_order([None if out is None else _widen(out, 1, length) for out in hidden], counts, back)
+    return _in_order([None if out is None else slots.widen(out, length, 1) for out in hidden], counts, back)
 
 
 def _groups(layer: ArraysCache | CacheList, batch: int, length: int, alone: bool) -> list[Group]:
@@ -110,7 +110,7 @@ def _store(
         seen = [state if group.real else None for state, group in zip(states, groups, strict=True)]
         new = [
             [
-                state and _widen(state[which][:, :, group.position :], 2, length)
+                state and slots.widen(state[which][:, :, group.position :], length)
                 for state, group in zip(seen, groups, strict=True)
             ]
             for which in (0, 1)
@@ -124,13 +124,6 @@ def _arrays(layer: ArraysCache | CacheList) -> ArraysCache:
 
 def _take(array: mx.array, group: Group, batch: int) -> mx.array:
     return array if len(group.rows) == batch else mx.take(array, mx.array(group.rows), axis=0)
-
-
-def _widen(array: mx.array, axis: int, width: int) -> mx.array:
-    """Zeros up to ``width`` on an axis."""
-    if array.shape[axis] == width:
-        return array
-    return mx.pad(array, [(0, width - array.shape[axis] if at == axis else 0) for at in range(array.ndim)])
 
 
 def _in_order(parts: list[mx.array | None], counts: list[int], back: mx.array | None) -> mx.array:

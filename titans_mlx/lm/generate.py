@@ -3,11 +3,11 @@
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import islice
-from numbers import Integral, Real
+from numbers import Integral
 
 import mlx.core as mx
 
-from titans_mlx._check import check_count
+from titans_mlx._check import check_count, check_number, check_seed
 from titans_mlx._random import random_state_kept
 from titans_mlx.model import Cache, Titans
 
@@ -58,7 +58,8 @@ def generate(
     """
     check_count("max_tokens", max_tokens)
     _check_stop(stop, model.config.vocab_size)
-    _check_seed(seed)
+    if seed is not None:
+        check_seed("seed", seed)
     model.check_start(prompt, cache, logits)
     sampler = _make_sampler(temperature, top_p, min_p, top_k, model.config.vocab_size)
     stops = [int(end) for end in stop]
@@ -86,13 +87,11 @@ def _seeded(seed: int | None) -> Iterator[None]:
 
 def _make_sampler(temperature: float, top_p: float, min_p: float, top_k: int, vocab_size: int) -> Sampler:
     """Log-probabilities (B, vocab_size) -> ids (B,)."""
-    if not isinstance(temperature, Real) or isinstance(temperature, bool) or not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature must be a finite number of at least 0, got {temperature!r}")
+    check_number("temperature", temperature, "of at least 0", lambda x: x >= 0)
     if 0 < temperature < COLDEST:
         raise ValueError(f"temperature must be 0 (greedy) or at least {COLDEST:g}, got {temperature!r}")
     for name, value in (("top_p", top_p), ("min_p", min_p)):
-        if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
-            raise ValueError(f"{name} must lie between 0 and 1, got {value!r}")
+        check_number(name, value, "between 0 and 1", lambda x: 0 <= x <= 1)
     if not isinstance(top_k, Integral) or isinstance(top_k, bool) or not 0 <= top_k <= vocab_size:
         raise ValueError(f"top_k must be an integer from 0 to vocab_size = {vocab_size}, got {top_k!r}")
     if temperature == 0:
@@ -128,8 +127,3 @@ def _check_stop(stop: Collection[int], vocab_size: int) -> None:
     for end in stop:
         if not isinstance(end, Integral) or isinstance(end, bool) or not 0 <= end < vocab_size:
             raise ValueError(f"stop must hold ids in [0, {vocab_size}), got {end!r}")
-
-
-def _check_seed(seed: int | None) -> None:
-    if seed is not None and (not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed < 2**64):
-        raise ValueError(f"seed must be None or an integer from 0 to 2**64 - 1, got {seed!r}")

@@ -20,7 +20,7 @@ from titans_mlx.memory.trace import Recorder, Work
 from titans_mlx.model import Titans
 
 FILE_PIECE = 1 << 20
-"""Bytes of a file tokenised at a time; a piece ends with a line where there is one."""
+"""Characters of a file tokenised at a time; a piece ends with a line where there is one."""
 
 Source = str | Path | Sequence[int] | np.ndarray | mx.array
 
@@ -258,7 +258,7 @@ class MemorySession:
     def _read(self, ids: Sequence[int] | np.ndarray, since: int, progress: Callable[[int], None] | None) -> None:
         states, before = list(self._now.states), self._now.position
         told = None if progress is None else lambda count: progress(before - since + count)
-        logits = self.model.read(self._tokens(ids), states, self.piece, told)
+        logits = self.model.read(self._tokens(ids), states, self.piece, told, "source")
         mx.eval(logits, states)
         self._now = Snapshot(tuple(states), logits, before + len(ids))
 

@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 from titans_mlx.model import Titans
 from titans_mlx.training.checkpoint import read_arrays, write_arrays
 
-FORMAT = "titans_mlx.session.2"
+FORMAT = "titans_mlx.session.3"
 
 
 def write_session(path: Path, model: Titans, arrays: dict[str, mx.array], position: int) -> None:

@@ -24,7 +24,7 @@ def pack(config: TitansConfig, state: Any) -> list[mx.array]:
         return _pack_memory(state)
     if isinstance(state, MACState):
         tail = [] if state.query_tail is None else [state.query_tail]
-        segment = [_widen(array, config.segment_size) for array in state.segment[:-1]]
+        segment = [widen(array, config.segment_size) for array in state.segment[:-1]]
         return [*_pack_memory(state.memory), *state.before, *tail, *segment]
     if isinstance(state, MAGState | MALState):
         return [*_pack_memory(state.memory), *_pack_window(config, state.attention)]
@@ -96,7 +96,7 @@ def _layers(config: TitansConfig, slots: Iterator[mx.array]) -> tuple[mx.array, 
 
 
 def _pack_window(config: TitansConfig, state: AttentionState) -> list[mx.array]:
-    keys, values = (_widen(array, _reach(config)) for array in (state.keys, state.values))
+    keys, values = (widen(array, config.window_size - 1) for array in (state.keys, state.values))
     return [keys, values, *state.tails]
 
 
@@ -106,11 +106,8 @@ def _window(config: TitansConfig, slots: Iterator[mx.array], position: int) -> A
     return AttentionState(keys, values, position, tuple(islice(slots, 3 if config.attention_conv_size else 0)))
 
 
-def _reach(config: TitansConfig) -> int:
-    # An array without entries is no safetensors tensor.
-    return max(1, config.window_size - 1)
-
-
-def _widen(array: mx.array, width: int) -> mx.array:
-    """(B, H, S, d) with zeros up to ``width`` on the third axis."""
-    return mx.pad(array, [(0, 0), (0, 0), (0, width - array.shape[2]), (0, 0)])
+def widen(array: mx.array, width: int, axis: int = 2) -> mx.array:
+    """Zeros up to ``width`` on an axis."""
+    if array.shape[axis] == width:
+        return array
+    return mx.pad(array, [(0, width - array.shape[axis] if at == axis else 0) for at in range(array.ndim)])

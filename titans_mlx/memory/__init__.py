@@ -13,7 +13,9 @@ Glossary, symbol -> name here -> where it is defined:
     grad l      surprise      gradient of the loss with respect to W           eq. 8    ``recurrent``
     b           chunk_size    tokens that share an anchor                      3.2      ``chunked``
     C           segment_size  span of MAC's attention; not a chunk             4.1      ``blocks.mac``
-    k, v, q     key, value, query                                              eq. 11, 15  ``layer``
+    k, v, q     key, value, query                                              eq. 11, 15  ``projections``
+
+``gates`` makes alpha, eta and theta from the input, ``projections`` keys, values and queries.
 
 Axes: B rows, T tokens, H heads, L memory layers, d head width, b slots of a chunk.
 ``recurrent`` is the definition; ``chunked`` and ``online`` are fast forms that equal it. What a chunk's queries read

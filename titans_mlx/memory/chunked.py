@@ -13,7 +13,7 @@ configuration it accepts.
 import mlx.core as mx
 
 from titans_mlx._compiled import compiled, wanted
-from titans_mlx._split import split
+from titans_mlx._split import joined, split
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory import objective, retention, structure
 from titans_mlx.memory.formed import formed
@@ -54,7 +54,7 @@ def chunked(
     for (start, _, count), *piece in zip(spans, *pieces, strict=True):
         read, fast = _chunks(config, fast, *piece, norm, count, fresh=start >= head)
         reads.append(read)
-    return join(reads), MemoryState(*fast, state.position + length, state.tails, writes.recent(past, length))
+    return joined(reads, 2), MemoryState(*fast, state.position + length, state.tails, writes.recent(past, length))
 
 
 def chunked_slots(
@@ -102,7 +102,7 @@ def chunked_slots(
         read, fast = chunk_step(config, fast._replace(anchor=anchor), chunk_q, chunk_k, chunk_v, co, norm)
         reads.append(read)
     back = mx.clip(mx.arange(length)[None, :] + phase[:, None], 0, count * size - 1)
-    y = _gather(join(reads), back, mx.arange(length)[None, :] < lengths[:, None])
+    y = _gather(joined(reads, 2), back, mx.arange(length)[None, :] < lengths[:, None])
     return y, MemoryState(*fast, state.position + lengths, state.tails, writes.recent(past, lengths))
 
 
@@ -166,11 +166,6 @@ def plain_step(
     return reads, Fast(tuple(w for w, _ in updated), momentum, fast.anchor)
 
 
-def join(pieces: list[mx.array]) -> mx.array:
-    """Pieces along the token axis as one array."""
-    return pieces[0] if len(pieces) == 1 else mx.concatenate(pieces, axis=2)
-
-
 def _chunks(
     config: MemoryConfig,
     fast: Fast,
@@ -192,7 +187,7 @@ def _chunks(
             fast = fast._replace(anchor=fast.weights)
         read, fast = chunk_step(config, fast, chunk_q, k, v, widened(co, share), norm)
         reads.append(read)
-    return join(reads), fast
+    return joined(reads, 2), fast
 
 
 def _shapes(fast: Fast) -> list[tuple[int, int]]:

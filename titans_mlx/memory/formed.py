@@ -34,7 +34,7 @@ def formed(
         return (per_token[layer] @ z[..., None]).squeeze(-1)
 
     reads, _ = structure.forward(config, linear, q, norm)
-    weights = tuple(held[:, :, -1] for held, _ in layers)
+    weights = tuple(_last(held) for held, _ in layers)
     momentum = None if fast.momentum is None else tuple(carried for _, carried in layers)
     return reads, Fast(weights, momentum, fast.anchor)
 
@@ -57,7 +57,12 @@ def _orthogonal(fast: Fast, layer: int, co: Coefficients, write: Write) -> tuple
         sources = mx.concatenate([fast.momentum[layer][:, :, None], sources], axis=2)
     momentum = _combined(co.carried, sources)
     held = co.weights[..., None] * fast.weights[layer][:, :, None] + _combined(co.received, orthogonalised(momentum))
-    return held, None if fast.momentum is None else momentum[:, :, -1]
+    return held, None if fast.momentum is None else _last(momentum)
+
+
+def _last(per_token: mx.array) -> mx.array:
+    """The last token's matrix (B, H, d_out, d_in), copied: a view would keep those of a whole chunk alive."""
+    return mx.contiguous(per_token[:, :, -1])
 
 
 def _gradients(write: Write) -> mx.array:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import mlx.core as mx
 
-from titans_mlx._split import split
+from titans_mlx._split import joined, split
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory.retention import by_layer, log_keep, running_products
 
@@ -103,7 +103,7 @@ def unstack_fields(fields: Fields, axis: int, last: int | None = None) -> list[F
     columns: list[list[mx.array] | None] = [None] * len(fields)
     for places in _alike(fields):
         together = [fields[place] for place in places]
-        packed = together[0] if len(together) == 1 else mx.concatenate(together, axis=-1)
+        packed = joined(together, -1)
         packed = packed if last is None else packed.flatten(axis, last)
         rows = [x.squeeze(axis) for x in split(packed, packed.shape[axis], axis=axis)]
         widths = list(accumulate(field.shape[-1] for field in together[:-1]))

@@ -39,7 +39,8 @@ class Written(NamedTuple):
         if not past:
             return ()
         if isinstance(length, int):
-            return tuple(x[:, :, length : length + past] for x in self)
+            # Copied: a view would keep the keys and values of a whole call alive.
+            return tuple(mx.contiguous(x[:, :, length : length + past]) for x in self)
         index = (length[:, None] + mx.arange(past))[:, None, :, None]
         return tuple(mx.take_along_axis(x, index, axis=2) for x in self)
 

@@ -14,9 +14,8 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from titans_mlx._split import split
+from titans_mlx._split import joined, split
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory.chunked import join
 from titans_mlx.memory.learner import Coefficients, Gates, coefficients, unstack_fields
 from titans_mlx.memory.state import MemoryState
 
@@ -48,7 +47,7 @@ def online(
         here = None if real is None else real[:, start:stop]
         read, weights, momentum = _chunks(config, weights, momentum, *piece, here, chunks)
         reads.append(read)
-    y = join(reads)
+    y = joined(reads, 2)
     absorbed = length if lengths is None else lengths
     after = MemoryState(
         weights=(weights,),

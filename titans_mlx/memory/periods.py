@@ -11,9 +11,10 @@ from itertools import pairwise
 import mlx.core as mx
 from mlx.utils import tree_map
 
+from titans_mlx._split import joined
 from titans_mlx.config import MemoryConfig
 from titans_mlx.memory.learner import Gates, mask_gates
-from titans_mlx.memory.state import MemoryState, where_rows
+from titans_mlx.memory.state import MemoryState, positions, where_rows
 
 Form = Callable[..., tuple[mx.array, MemoryState]]
 """``form(state, q, k, v, gates)``, and with ``lengths`` behind them where rows are unlike."""
@@ -49,8 +50,7 @@ def in_periods(
         else:
             read, state = form(state, *piece, own)
         reads.append(read)
-    y = reads[0] if len(reads) == 1 else mx.concatenate(reads, axis=2)
-    return y, state
+    return joined(reads, 2), state
 
 
 def in_periods_by_row(
@@ -68,8 +68,7 @@ def in_periods_by_row(
     width = min(length, period)
     for _ in range(-(-(length - 1) // period) + 1):
         left = lengths - done
-        due = (state.position % period == 0) & (state.position > 0) & (left > 0)
-        state = where_rows(due, begin_anew(state, born), state)
+        state = renewed(config, state, born, left > 0)
         taken = mx.minimum(left, period - state.position % period)
         index = mx.clip(done[:, None] + mx.arange(width)[None], 0, length - 1)[:, None, :, None]
         piece = [mx.take_along_axis(x, index, axis=2) for x in inputs]
@@ -82,6 +81,13 @@ def in_periods_by_row(
         reads = mx.where(here[:, None, :, None], moved, reads)
         done = done + taken
     return reads, state
+
+
+def renewed(config: MemoryConfig, state: MemoryState, born: MemoryState, rows: mx.array) -> MemoryState:
+    """``state``, reset in those of ``rows`` (B,) bool whose next token begins a period, but for the very first."""
+    position = positions(state, state.batch_size)
+    due = (position % config.reset_every == 0) & (position > 0) & rows
+    return where_rows(due, begin_anew(state, born), state)
 
 
 def begin_anew(state: MemoryState, born: MemoryState) -> MemoryState:

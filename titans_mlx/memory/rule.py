@@ -69,7 +69,9 @@ def _gradient(config: MemoryConfig) -> str:
 
 def _step(config: MemoryConfig) -> str:
     fixed = config.step_size == "fixed"
-    return (r"u_t" if config.max_step == 1 else rf"{config.max_step:g}\, u_t") if fixed else r"\theta_t u_t"
+    step = ("" if config.max_step == 1 else rf"{config.max_step:g}\,") if fixed else r"\theta_t"
+    shrunk = r" (1 - \eta_t)\," if config.normalized_step else ""
+    return f"{step}{shrunk} u_t".strip()
 
 
 def _kept(config: MemoryConfig, held: str) -> str:
@@ -87,7 +89,8 @@ def _kept(config: MemoryConfig, held: str) -> str:
 def _further(config: MemoryConfig) -> list[str]:
     lines = []
     if config.write_bound is not None:
-        lines.append(rf"\lVert u_t \rVert \le {config.write_bound:g} \text{{ per layer, by scaling}}")
+        bounded = r"u_t" if config.omega == 1 else r"\nabla \ell_i"
+        lines.append(rf"\lVert {bounded} \rVert \le {config.write_bound:g} \text{{ per layer, by scaling}}")
     if config.key_degree == 2:
         lines.append(r"\phi(x) = (x,\; \text{all } x_i x_j) / \sqrt 2 \text{ for keys and queries}")
     if config.reset_every:

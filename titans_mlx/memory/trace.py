@@ -13,6 +13,7 @@ from titans_mlx.config import MemoryConfig
 from titans_mlx.memory import retention
 from titans_mlx.memory.layer import NeuralMemory
 from titans_mlx.memory.learner import Gates
+from titans_mlx.memory.periods import renewed
 from titans_mlx.memory.projections import Inputs
 from titans_mlx.memory.recurrent import recurrent, surprise
 from titans_mlx.memory.state import MemoryState
@@ -88,6 +89,9 @@ def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs, ranks: bool 
     config, norm, first = memory.config, memory.norm, retention.weights(memory.config, state.weights)
     surprises, movements, used, born = [], [], [], memory.init_state(inputs.q.shape[0])
     for q, k, v, gates in _tokens(inputs):
+        if config.reset_every:
+            # Here already, since the first surprise of a period is one of the weights at birth.
+            state = renewed(config, state, born, mx.ones(q.shape[0], dtype=mx.bool_))
         _, after = recurrent(config, state, q, k, v, gates, norm, born=born)
         threshold = None if gates.threshold is None else gates.threshold[:, :, 0, :, None]
         point = retention.weights(config, _gradient_point(config, state, after, gates))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from titans_mlx._check import set_count
+from titans_mlx._check import check_seed, set_count
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ class TrainConfig:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name, least in (("steps", 1), ("batch_size", 1), ("warmup", 0), ("seed", 0)):
             set_count(self, name, least)
+        check_seed("seed", self.seed)
         for name, least in (("log_every", 1), ("eval_every", 0), ("checkpoint_every", 0)):
             set_count(self, name, least)
         for name, least in (("accumulate", 1), ("truncate", 0)):

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from threading import RLock
 from typing import Any
 
 TEMPORARY = ".tmp-"
-_turns: defaultdict[Path, RLock] = defaultdict(RLock)
+_turns: dict[str, RLock] = {}
 
 
 @contextmanager
@@ -21,7 +20,8 @@ def replacing(path: Path) -> Iterator[Path]:
     under the name. Threads that write the same file take turns; of several processes one may write it at a time.
     """
     temporary = path.with_name(TEMPORARY + path.name)
-    with _turns[path.absolute()]:
+    # One step of the interpreter, as a look-up by Path would not be.
+    with _turns.setdefault(str(path.absolute()), RLock()):
         try:
             yield temporary
             _flush(temporary)
