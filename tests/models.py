@@ -32,11 +32,14 @@ MIRAS: dict[str, MemoryConfig] = {
     "muon": recipes.titans(orthogonal_writes=True, step_init=0.02),
     "atlas": recipes.atlas(),
     "bare": recipes.titans(conv_size=0, step_init=0.02),
+    "birth": recipes.titans(decay_to="birth", decay_init=0.05),
+    "faded": recipes.titans_matrix(decay_to="birth", decay_init=0.05),
     "periods": recipes.titans(chunk_size=4, reset_every=12),
 }
 WITH_MEMORY = (*(f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES), "retnet")
 BASELINES = ("transformer", "sliding_window")
-OTHERS = (*(f"lmm-{name}" for name in MIRAS), "mac-moneta", "mac-huber", "mag-gla", "mag-periods", "mal-atlas")
+MIXED = ("mac-moneta", "mac-huber", "mac-birth", "mag-gla", "mag-periods", "mal-atlas")
+OTHERS = (*(f"lmm-{name}" for name in MIRAS), *MIXED)
 EVERY = (*WITH_MEMORY, *BASELINES, *OTHERS, "mal-online-conv", "mag-deep-conv-tied", "transformer-conv")
 """``variant[-memory][-conv][-tied]``: ``conv`` gives attention a short convolution, ``tied`` the head the embedding's
 weights; ``retnet`` is an LMM."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from titans_mlx.claims import far_text, language
-from titans_mlx.claims.language import BASELINES, CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE
+from titans_mlx.claims.language import CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE
 from titans_mlx.model import Titans
 
 
@@ -21,7 +21,7 @@ def rows_of(near: Callable[[str, str], float], far: Callable[[str, str, str, int
             head = {"model": model, "corpus": corpus, "seed": seed, "parameters": 400_000, "train_seconds": 1.0}
             head |= {"trained_length": LENGTH, "text_sha256": corpus}
             rows.append({**head, "kind": "near", "use": WHOLE, "bits": near(model, corpus)})
-            for use in (WHOLE, RECENT, RESET) if model in (*TITANS, "RetNet") else (WHOLE, RECENT):
+            for use in (WHOLE, RECENT, RESET) if model in (*TITANS, *language.FADING, "RetNet") else (WHOLE, RECENT):
                 for last in (2**power for power in range(FAR.bit_length())):
                     span = {"first": last // 2 + 1 if last > 1 else 1, "last": last}
                     rows.append({**head, "kind": "far", "use": use, **span, "bits": far(model, corpus, use, last)})
@@ -94,8 +94,19 @@ def test_half_a_table_decides_nothing() -> None:
 def test_models_are_of_one_size_and_every_memory_is_deep() -> None:
     configs = language.architectures()
     sizes = {name: language.parameters(config) for name, config in configs.items()}
-    assert configs.keys() == {*TITANS, *BASELINES} and max(sizes.values()) <= 1.1 * min(sizes.values())
+    assert configs.keys() == set(language.MODELS) and max(sizes.values()) <= 1.1 * min(sizes.values())
     assert all(configs[name].memory.depth == 2 and configs[name].memory.chunk_size == 16 for name in TITANS)
+    for name, model in language.FADING.items():
+        assert configs[name].memory.replace(decay_to="zero", decay_init=0.001) == configs[model].memory
+
+
+def test_what_fades_to_birth_is_shown_and_decides_nothing() -> None:
+    rows = rows_of(as_claimed, helped)
+    rest = [row for row in rows if row["model"] not in language.FADING]
+    assert {row["corpus"] for row in rows if row["model"] in language.FADING} == {CORPORA[0]}
+    for judge in (language.judge, far_text.judge):
+        assert judge(rows).status == judge(rest).status == "reproduced"
+        assert all(name in judge(rows).figure and name not in judge(rest).figure for name in language.FADING)
 
 
 def test_a_reset_forgets_what_is_further_back_and_only_that() -> None:

@@ -46,6 +46,8 @@ class MemoryConfig(Config):
         decay_per: ``head`` (one alpha for all of a layer's weights), ``row`` (one per output channel, a reading of the
             NeurIPS version's ``alpha in [0, 1]^d``) or ``column`` (one per input channel, GLA); the last two learned,
             anchored.
+        decay_to: what weights fade to: ``zero`` (eq. 13), or ``birth``, the learned initial weights, so that what
+            training put there is not forgotten with what was read: ``W_t = W_0 + (1 - alpha_t) (W_{t-1} - W_0) + S_t``.
         decay_rank: of the projection that makes alphas per channel (GLA: 16).
         decay_init: alpha at birth (learned) or for good (fixed); one number, or one per head.
         retention: what decay and writes act on. ``l2``: the weights themselves. ``lq``: sums of writes ``A``, read as
@@ -101,6 +103,7 @@ class MemoryConfig(Config):
     threshold_init: float = 1.0
     decay: Literal["learned", "fixed", "none"] = "learned"
     decay_per: Literal["head", "row", "column"] = "head"
+    decay_to: Literal["zero", "birth"] = "zero"
     decay_rank: int = 16
     decay_init: float | tuple[float, ...] = 0.001
     retention: Literal["l2", "lq", "kl"] = "l2"
@@ -172,6 +175,7 @@ class MemoryConfig(Config):
         choose("decay_per", self.decay_per, ("head", "row", "column"))
         choose("retention", self.retention, ("l2", "lq", "kl"))
         between("retention_power", self.retention_power, 2, float("inf"))
+        choose("decay_to", self.decay_to, ("zero", "birth"))
         set_count(self, "decay_rank", 1)
         set_count(self, "key_degree", 1)
         choose("key_degree", self.key_degree, (1, 2))
@@ -199,6 +203,11 @@ class MemoryConfig(Config):
             raise ValueError(
                 "decay_per must be 'head' but with decay='learned', retention='l2' and orthogonal_writes=False, got "
                 f"{self.decay_per!r} with {self.decay!r}, {self.retention!r} and {self.orthogonal_writes}"
+            )
+        if self.decay_to == "birth" and (self.decay == "none" or self.forms_weights):
+            raise ValueError(
+                "decay_to must be 'zero' but with a decay, retention='l2' and orthogonal_writes=False, got 'birth' "
+                f"with {self.decay!r}, {self.retention!r} and {self.orthogonal_writes}"
             )
         if self.reset_every % self.chunk_size:
             raise ValueError(f"reset_every must be a multiple of chunk_size={self.chunk_size}, got {self.reset_every}")

@@ -28,6 +28,7 @@ class Case(NamedTuple):
     v: mx.array
     logits: dict[str, mx.array]
     norm: Norm | None
+    birth: tuple[mx.array, ...] | None = None
 
     @property
     def gates(self) -> Gates:
@@ -102,7 +103,8 @@ def make_case(
         recent=recent,
     )
     norm = Norm(1 + normal(heads, 1, width, scale=0.1), normal(heads, 1, width, scale=0.1))
-    return Case(config, state, q, k, v, logits, norm if config.norm else None)
+    birth = tuple(w[:1] for w in fast(0.4)) if config.decay_to == "birth" else None
+    return Case(config, state, q, k, v, logits, norm if config.norm else None, birth)
 
 
 def unit(x: mx.array) -> mx.array:
@@ -110,17 +112,18 @@ def unit(x: mx.array) -> mx.array:
 
 
 def by_definition(case: Case) -> tuple[mx.array, MemoryState]:
-    return recurrent(case.config, case.state, case.q, case.k, case.v, case.gates, case.norm)
+    return recurrent(*case[:5], case.gates, case.norm, birth=case.birth)
 
 
 def by_fast_form(case: Case) -> tuple[mx.array, MemoryState]:
-    arguments = (case.config, case.state, case.q, case.k, case.v, case.gates)
-    return online(*arguments) if case.config.update == "online" else chunked(*arguments, case.norm)
+    if case.config.update == "online":
+        return online(*case[:5], case.gates, birth=case.birth)
+    return chunked(*case[:5], case.gates, case.norm, case.birth)
 
 
 def masked(case: Case, real: mx.array) -> tuple[mx.array, MemoryState]:
     """The definition with slots that count for nothing; their reads are zero."""
-    reads, state = recurrent(*case[:5], case.gates, case.norm, real)
+    reads, state = recurrent(*case[:5], case.gates, case.norm, real, birth=case.birth)
     return mx.where(real[:, None, :, None], reads, 0), state
 
 
@@ -129,9 +132,9 @@ def by_slots(case: Case, lengths: mx.array) -> tuple[mx.array, MemoryState]:
     real = mx.arange(case.q.shape[2])[None] < lengths[:, None]
     gates = mask_gates(case.gates, real[:, None, None])
     if case.config.update == "online":
-        reads, state = online(*case[:5], gates, lengths)
+        reads, state = online(*case[:5], gates, lengths, case.birth)
     else:
-        reads, state = chunked_slots(*case[:5], gates, case.norm, lengths)
+        reads, state = chunked_slots(*case[:5], gates, case.norm, lengths, case.birth)
     return mx.where(real[:, None, :, None], reads, 0), state
 
 
@@ -153,6 +156,7 @@ def leaves(case: Case) -> dict[str, Any]:
         "inputs": {"q": case.q, "k": case.k, "v": case.v},
         "logits": case.logits,
         "norm": case.norm or (),
+        "birth": case.birth or (),
     }
 
 
@@ -166,7 +170,8 @@ def projection(form: Form, case: Case) -> Callable[[dict[str, Any]], mx.array]:
     def loss(at: dict[str, Any]) -> mx.array:
         state = case.state._replace(**at["state"])
         norm = None if case.norm is None else Norm(*at["norm"])
-        reads, after = form(case._replace(state=state, norm=norm, **at["inputs"], logits=at["logits"]))
+        birth = at["birth"] or None
+        reads, after = form(case._replace(state=state, norm=norm, birth=birth, logits=at["logits"], **at["inputs"]))
         return project(reads) + sum(project(x) for x in (*after.weights, *(after.momentum or ())))
 
     return loss

@@ -19,6 +19,7 @@ VARIATIONS = {
     "decay per row": {"decay_per": "row"},
     "decay per column, no momentum": {"decay_per": "column", "momentum": "none"},
     "l4 retention": {"retention": "lq"},
+    "decay to birth": {"decay_to": "birth"},
     "ATLAS": {"orthogonal_writes": True, "omega": 3},
 }
 

@@ -19,6 +19,7 @@ WRONG = {
         "objective": ["l1", None],
         "decay": ["exponential", True, None],
         "decay_per": ["layer", "channel", None, "row" * 2],
+        "decay_to": ["one", None, 0],
         "decay_rank": [0, -1, 2.5, True, None],
         "retention": ["l3", None, True],
         "omega": [0, -1, 2.5, True, None],
@@ -101,6 +102,8 @@ def test_no_field_is_left_unvalidated(config):
             {"decay_per": "row", "decay": "none"},
             "decay_per must be 'head' but with decay='learned', .*got 'row' with 'no",
         ),
+        ({"decay_to": "birth", "decay": "none"}, "decay_to must be 'zero' but with .*got 'birth' with 'none', 'l2'"),
+        ({"decay_to": "birth", "retention": "lq"}, "decay_to must be 'zero' but .*got 'birth' with 'learned', 'lq'"),
         ({"decay_per": "row", "retention": "kl"}, "decay_per must be 'head' but with .*got 'row' with 'learned', 'kl'"),
         (
             {"depth": 1, "update": "online", "write_bound": None, "retention": "lq"},

@@ -25,12 +25,15 @@ GRADIENT_TOLERANCE = 1e-9
 
 pytestmark = pytest.mark.usefixtures("float64")
 
+BARE = {"momentum": "none"}
 EITHER = {
     "default": {},
     "no momentum": {"momentum": "none"},
     "no decay": {"decay": "none"},
     "no momentum, no decay": {"momentum": "none", "decay": "none"},
     "fixed decay": {"decay": "fixed", "decay_init": (0.3, 0.01)},
+    "decay to birth": {"decay_to": "birth"},
+    "fixed decay to birth, no momentum": {"decay": "fixed", "decay_init": (0.3, 0.01), "decay_to": "birth", **BARE},
     "fixed step": {"step_size": "fixed"},
     "normalized step": {"normalized_step": True},
 }
@@ -54,7 +57,9 @@ VARIATIONS = {
     "decay per row": {"decay_per": "row"},
     "decay per row, no momentum, unbounded": {"decay_per": "row", "momentum": "none", "write_bound": None},
     "decay per row, huber, shared gates": {"decay_per": "row", "objective": "huber", "shared_gates": True},
+    "decay per row to birth": {"decay_per": "row", "decay_to": "birth"},
     "decay per column": {"decay_per": "column"},
+    "decay per column to birth": {"decay_per": "column", "decay_to": "birth", "write_bound": None},
     "decay per column, no momentum, dot": {"decay_per": "column", "momentum": "none", "objective": "dot"},
     "l4 retention": {"retention": "lq"},
     "l3 retention, l3, no momentum": {
@@ -82,6 +87,8 @@ ONLINE = {
     **EITHER,
     "residual": {"residual": True},
     "decay first": {"decay_first": True},
+    "decay first to birth": {"decay_first": True, "decay_to": "birth"},
+    "dot product, residual, decay to birth": {"objective": "dot", "residual": True, "decay_to": "birth"},
     "decay first, no momentum, residual": {"decay_first": True, "momentum": "none", "residual": True},
     "dot product": {"objective": "dot"},
     "dot product, residual": {"objective": "dot", "residual": True},
@@ -175,6 +182,7 @@ MIRAS = {
     "orthogonal writes": {"depth": 2, "activation": "silu", "orthogonal_writes": True},
     "keys of degree 2": {"depth": 2, "activation": "silu", "key_degree": 2},
     "omega": {"depth": 2, "activation": "silu", "omega": 3},
+    "decay to birth": {"depth": 2, "activation": "silu", "decay_to": "birth"},
     "omega beyond a chunk": {"depth": 1, "omega": 7, "momentum": "none", "decay_per": "row"},
     "ATLAS": {"depth": 2, "activation": "silu", "omega": 3, "orthogonal_writes": True, "key_degree": 2},
 }
@@ -186,6 +194,7 @@ UNLIKE = {
     "online": {"depth": 1, "update": "online"},
     "online, residual": {"depth": 1, "update": "online", "residual": True, "momentum": "none"},
     "online, decay first": {"depth": 1, "update": "online", "decay_first": True},
+    "online, decay to birth": {"depth": 1, "update": "online", "decay_to": "birth"},
 }
 
 
@@ -223,6 +232,17 @@ def test_masked_slots_anywhere_equal_the_row_without_them(name):
     expected, after = by_definition(alone)
     assert_close(reads[:, :, kept], expected, TOLERANCE)
     assert_close(state._replace(position=8), after, TOLERANCE)
+
+
+@pytest.mark.parametrize("fields", [{"depth": 2}, {"depth": 1, "update": "online"}])
+def test_what_is_not_written_again_fades_to_birth(fields):
+    case = make_case(chunk_size=4, tokens=9, momentum="none", decay_to="birth", **fields)
+    case = case._replace(logits={**case.logits, "step": 0 * case.logits["step"] - 1e4})
+    left = mx.exp(case.gates.log_keep.sum(-1))
+    _, after = by_fast_form(case)
+    for layer, (w, before, birth) in enumerate(zip(after.weights, case.state.weights, case.birth, strict=True)):
+        expected = birth + left[:, :, layer, None, None] * (before - birth)
+        assert_close(w, expected, TOLERANCE)
 
 
 def test_a_slot_with_closed_gates_alone_is_no_mask():

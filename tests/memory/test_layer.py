@@ -32,6 +32,7 @@ CONFIGS = {
     "sharp step gate": {"step_gate_scale": 4.0, "step_init": 0.2, "chunk_size": 5},
     "decay first": {"depth": 1, "update": "online", "decay_first": True, "normalized_step": True},
     "shared gates": {"shared_gates": True, "chunk_size": 5},
+    "decay to birth": {"decay_to": "birth", "decay_init": 0.1, "chunk_size": 5},
 }
 TWO = ("default", "online")
 

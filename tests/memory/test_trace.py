@@ -18,6 +18,7 @@ MEMORIES = {
     "no decay": {"depth": 2, "expansion": 2, "chunk_size": 8, "decay": "none"},
     "neither": {"depth": 1, "update": "online", "momentum": "none", "decay": "none"},
     "shared gates": {"depth": 2, "expansion": 2, "chunk_size": 8, "shared_gates": True},
+    "decay to birth": {"depth": 2, "expansion": 2, "chunk_size": 8, "decay_to": "birth", "decay_init": 0.2},
     "decay first": {"depth": 1, "update": "online", "decay_first": True, "momentum": "none", "decay_init": 0.2},
 }
 

@@ -21,6 +21,8 @@ TOO_DEAR = "ATLAS"
 NAMES = tuple(name for name in RECIPES if name != TOO_DEAR)
 STALE = "Titans, matrix, chunks of 16"
 """As deep memories are: gradients every 16 tokens, writes bounded. No recipe, but what a deep one is compared with."""
+FADING = ("RetNet", "Mamba-2", "GLA")
+"""They add and forget, so that the later of two values weighs more: shown beside, of no weight in the rule."""
 CORRECTING = (DELTA, "Gated DeltaNet", MATRIX, DEEP)
 HEADS = 4
 FAR, TRAINED = 4096, 128
@@ -109,7 +111,7 @@ def judge(rows: list[Row]) -> Verdict:
         figures.extend([f"{heading}: {', '.join(told)}"] if told else [])
         return groups
 
-    rebinding = found((*CORRECTING, SUM), REBINDING, most)
+    rebinding = found((*CORRECTING, SUM, *FADING), REBINDING, most)
     for name in CORRECTING:
         own, added = rebinding[name], rebinding[SUM]
         good = bool(own) and sum(row["accuracy"] for row in own) >= GOOD * len(own)
@@ -133,12 +135,13 @@ eight of them.
 CLAIM = Claim(
     id="family",
     title="The Miras family: recall and rebinding",
-    statement="A memory that corrects its error can bind a key anew where one that only adds cannot; and Moneta, Yaad "
-    "and Memora recall farther than Titans.",
+    statement="A memory that corrects its error can bind a key anew where one that only adds, and forgets nothing, "
+    "cannot; and Moneta, Yaad and Memora recall farther than Titans.",
     source="Yang et al. (arXiv 2406.06484): the delta rule replaces a key's value; Miras (arXiv 2504.13173), section "
     "6.3: its models are above others on needles in long haystacks.",
     protocol=" ".join(PROTOCOL.split()),
-    refuted_by="A memory of sums that rebinds as well, or a model of Miras that recalls no farther than Titans.",
+    refuted_by="A memory of sums, none forgotten, that rebinds as well, or a model of Miras that recalls no "
+    "farther than Titans.",
     rule=f"Seven parts. DeltaNet, Gated DeltaNet and Titans as matrix and deep are each right in at least {GOOD:.0%} "
     f"of the answers when all eight keys were rebound, and linear attention in at least {WORSE:.0%} fewer; Moneta, "
     f"Yaad and Memora are each right in at least {MORE:.0%} more than Titans (LMM) at a distance of {FAR:,}. "

@@ -3,7 +3,7 @@
 from titans_mlx.claims import language
 from titans_mlx.claims.base import Claim, Row, Verdict
 from titans_mlx.claims.judging import verdict
-from titans_mlx.claims.language import BASELINES, CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE, WINDOW
+from titans_mlx.claims.language import BASELINES, CORPORA, FADING, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE, WINDOW
 
 MARGIN = 0.01
 SPAN = (FAR // 2 + 1, FAR)
@@ -29,10 +29,11 @@ def judge(rows: list[Row]) -> Verdict:
                 parts[f"{model}, its memory on {corpus}"] = reset >= (1 + MARGIN) * whole if complete else None
             if complete:
                 found.append(f"{model} {whole:.3f}, {recent:.3f}, {reset:.3f}")
-        for model in BASELINES:
-            pair = [table.get((corpus, model, use)) for use in (WHOLE, RECENT)]
-            if None not in pair:
-                found.append(f"beside them {model} {pair[0]:.3f}, {pair[1]:.3f}")
+        for model in (*BASELINES, *FADING):
+            uses = (WHOLE, RECENT, RESET) if model in FADING else (WHOLE, RECENT)
+            values = [table.get((corpus, model, use)) for use in uses]
+            if None not in values:
+                found.append(f"beside them {model} {', '.join(f'{value:.3f}' for value in values)}")
         if found:
             figures.append(f"{corpus}: {'; '.join(found)}")
     figure = f"bits per byte after all, after the recent bytes only, with resets: {'; '.join(figures)}"
@@ -51,7 +52,8 @@ CLAIM = Claim(
     rule=f"At bytes {SPAN[0]:,} to {SPAN[1]:,} of the long windows, means over seeds. Per Titans and corpus, more "
     f"past: at least {MARGIN:.0%} fewer bits per byte after all of it than after the last {LENGTH // 2} to {LENGTH} "
     f"bytes. For MAG and MAL, whose attention goes on, also their memory: at least {MARGIN:.0%} more with resets every "
-    f"{WINDOW} bytes. Twelve parts; all: reproduced; some: reproduced in part; none: not reproduced.",
+    f"{WINDOW} bytes. Twelve parts; all: reproduced; some: reproduced in part; none: not reproduced. "
+    "What fades to birth is shown beside, of no weight.",
     jobs=language.jobs,
     run_job=language.run_language,
     judge=judge,

@@ -21,7 +21,7 @@ from titans_mlx.memory.learner import Coefficients, Gates, bounded_step, chunk_c
 from titans_mlx.memory.omega import Written, widened, written
 from titans_mlx.memory.state import MemoryState
 from titans_mlx.memory.structure import Norm
-from titans_mlx.memory.writes import FORMS, Fast, Write
+from titans_mlx.memory.writes import FORMS, Arrays, Fast, Write
 
 
 def _fast(state: MemoryState) -> Fast:
@@ -36,6 +36,7 @@ def chunked(
     v: mx.array,
     gates: Gates,
     norm: Norm | None = None,
+    birth: Arrays | None = None,
 ) -> tuple[mx.array, MemoryState]:
     """Absorb and read T tokens; arguments and result as in ``recurrent``, all rows at the same position.
 
@@ -52,7 +53,7 @@ def chunked(
     pieces = (split(q, bounds[1:-1], axis=2), writes.pieces(bounds, past), gates.pieces(bounds[1:-1]))
     reads = []
     for (start, _, count), *piece in zip(spans, *pieces, strict=True):
-        read, fast = _chunks(config, fast, *piece, norm, count, fresh=start >= head)
+        read, fast = _chunks(config, fast, *piece, norm, birth, count, fresh=start >= head)
         reads.append(read)
     return joined(reads, 2), MemoryState(*fast, state.position + length, state.tails, writes.recent(past, length))
 
@@ -66,6 +67,7 @@ def chunked_slots(
     gates: Gates,
     norm: Norm | None,
     lengths: mx.array,
+    birth: Arrays | None = None,
 ) -> tuple[mx.array, MemoryState]:
     """As :func:`chunked` for rows of unlike position or length: row r absorbs its first ``lengths[r]`` tokens.
 
@@ -99,7 +101,7 @@ def chunked_slots(
         co = widened(co, share)
         due = real[:, chunk * size : (chunk + 1) * size].any(-1) & (begins | (chunk > 0))
         anchor = tuple(mx.where(_per_row(due), w, a) for w, a in zip(fast.weights, fast.anchor, strict=True))
-        read, fast = chunk_step(config, fast._replace(anchor=anchor), chunk_q, chunk_k, chunk_v, co, norm)
+        read, fast = chunk_step(config, fast._replace(anchor=anchor), chunk_q, chunk_k, chunk_v, co, norm, birth)
         reads.append(read)
     back = mx.clip(mx.arange(length)[None, :] + phase[:, None], 0, count * size - 1)
     y = _gather(joined(reads, 2), back, mx.arange(length)[None, :] < lengths[:, None])
@@ -114,11 +116,12 @@ def chunk_step(
     v: mx.array,
     co: tuple[Coefficients, ...],
     norm: Norm | None,
+    birth: Arrays | None,
 ) -> tuple[mx.array, Fast]:
     """One chunk, compiled where that is wanted: whole chunks and single tokens, so that few shapes are ever traced."""
     if wanted() and q.shape[2] in (1, config.chunk_size):
-        return compiled(plain_step, config, fast, q, k, v, co, norm)
-    return plain_step(config, fast, q, k, v, co, norm)
+        return compiled(plain_step, config, fast, q, k, v, co, norm, birth)
+    return plain_step(config, fast, q, k, v, co, norm, birth)
 
 
 def plain_step(
@@ -129,6 +132,7 @@ def plain_step(
     v: mx.array,
     co: tuple[Coefficients, ...],
     norm: Norm | None,
+    birth: Arrays | None,
 ) -> tuple[mx.array, Fast]:
     """One chunk: write all its keys with gradients at the anchor, read each query after its own token's write.
 
@@ -139,6 +143,7 @@ def plain_step(
         k, v: (B, H, b, d), with the Omega rule those of ``omega - 1`` tokens more in front.
         co: coefficients of each memory layer, (B, H, ...), or of one for all.
         norm: slow LayerNorm parameters when ``config.norm``.
+        birth: the weights that others fade to, (1, H, d_out, d_in) each; None: they fade to 0.
 
     Returns:
         Reads (B, H, b, d) and the fast weights after the chunk, the anchor unchanged.
@@ -156,14 +161,19 @@ def plain_step(
     if config.forms_weights:
         return formed(config, fast, q, co, writes, norm)
     read, update = FORMS[config.decay_per]
+    if birth is not None:
+        # What fades is the difference to birth; all else of the rule is as it is.
+        fast = fast._replace(weights=tuple(w - w0 for w, w0 in zip(fast.weights, birth, strict=True)))
 
     def linear(layer: int, z: mx.array) -> mx.array:
-        return read(z, fast, layer, co[layer], writes[layer])
+        y = read(z, fast, layer, co[layer], writes[layer])
+        return y if birth is None else y + z @ birth[layer].swapaxes(-1, -2)
 
     reads, _ = structure.forward(config, linear, q, norm)
     updated = [update(fast, layer, co[layer], writes[layer]) for layer in range(config.depth)]
+    weights = tuple(w if birth is None else w + birth[layer] for layer, (w, _) in enumerate(updated))
     momentum = None if fast.momentum is None else tuple(m for _, m in updated)
-    return reads, Fast(tuple(w for w, _ in updated), momentum, fast.anchor)
+    return reads, Fast(weights, momentum, fast.anchor)
 
 
 def _chunks(
@@ -173,6 +183,7 @@ def _chunks(
     writes: Written,
     gates: Gates,
     norm: Norm | None,
+    birth: Arrays | None,
     count: int,
     fresh: bool,
 ) -> tuple[mx.array, Fast]:
@@ -185,7 +196,7 @@ def _chunks(
     ):
         if fresh:
             fast = fast._replace(anchor=fast.weights)
-        read, fast = chunk_step(config, fast, chunk_q, k, v, widened(co, share), norm)
+        read, fast = chunk_step(config, fast, chunk_q, k, v, widened(co, share), norm, birth)
         reads.append(read)
     return joined(reads, 2), fast
 

@@ -279,16 +279,23 @@ class NeuralMemory(Projecting):
     ) -> tuple[mx.array, MemoryState]:
         """Reads (B, H, T, d) and the state after, without resets; ``lengths`` where rows are unlike."""
         if self.config.update == "online":
-            return online(self.config, state, q, k, v, gates, lengths)
+            return online(self.config, state, q, k, v, gates, lengths, self.birth)
         if lengths is not None:
-            return chunked_slots(self.config, state, q, k, v, gates, self.norm, lengths)
-        return chunked(self.config, state, q, k, v, gates, self.norm)
+            return chunked_slots(self.config, state, q, k, v, gates, self.norm, lengths, self.birth)
+        return chunked(self.config, state, q, k, v, gates, self.norm, self.birth)
 
     def retrieve(self, q: mx.array, weights: tuple[mx.array, ...]) -> mx.array:
         """``f(W; q)`` of queries (B, H, T, d), heads merged: (B, T, dim) float32; ``weights`` as a state holds them."""
         linear = structure.with_weights(retention.weights(self.config, weights))
         reads, _ = structure.forward(self.config, linear, q, self.norm)
         return self._merge(reads)
+
+    @property
+    def birth(self) -> tuple[mx.array, ...] | None:
+        """``W_0`` of each memory layer, (1, H, d_out, d_in) float32, if weights fade to it; None if they fade to 0."""
+        if self.config.decay_to == "zero":
+            return None
+        return tuple(w[None].astype(mx.float32) for w in self.initial_weights)
 
     @property
     def norm(self) -> Norm | None:

@@ -30,6 +30,7 @@ def online(
     v: mx.array,
     gates: Gates,
     lengths: mx.array | None = None,
+    birth: tuple[mx.array] | None = None,
 ) -> tuple[mx.array, MemoryState]:
     """Absorb and read T tokens; arguments and result as in ``recurrent``.
 
@@ -42,12 +43,18 @@ def online(
     count = max(1, length // config.chunk_size)
     body = count * min(config.chunk_size, length)
     weights, momentum = state.weights[0], None if state.momentum is None else state.momentum[0]
+    if birth is not None:
+        # The same rule for the difference to birth: errors and reads without what W_0 gives.
+        rest, weights = birth[0].swapaxes(-1, -2), weights - birth[0]
+        v = v - k @ rest if config.objective == "l2" else v
     reads = []
     for (start, stop, chunks), piece in _cut([(0, body, count), (body, length, 1)], q, k, v, gates):
         here = None if real is None else real[:, start:stop]
         read, weights, momentum = _chunks(config, weights, momentum, *piece, here, chunks)
         reads.append(read)
     y = joined(reads, 2)
+    if birth is not None:
+        y, weights = y + q @ rest, weights + birth[0]
     absorbed = length if lengths is None else lengths
     after = MemoryState(
         weights=(weights,),

@@ -202,6 +202,7 @@ def choices(config: MemoryConfig) -> dict[str, str]:
     }.get(config.objective, config.objective) + window
     retention = {"none": "none", "fixed": "fixed decay per head", "learned": "learned decay"}[config.decay]
     retention += {"head": "", "row": " per output channel", "column": " per key channel"}[config.decay_per]
+    retention += {"zero": "", "birth": ", to the weights at birth"}[config.decay_to]
     retention += {"l2": "", "lq": f", l_{config.retention_power:g}", "kl": ", KL"}[config.retention]
     if config.decay_first:
         retention += ", before the error"

@@ -40,6 +40,7 @@ def recurrent(
     norm: Norm | None = None,
     real: mx.array | None = None,
     born: MemoryState | None = None,
+    birth: tuple[mx.array, ...] | None = None,
 ) -> tuple[mx.array, MemoryState]:
     """Absorb and read T tokens by the recurrence (eq. 13-15), reading after each token's own write.
 
@@ -51,6 +52,7 @@ def recurrent(
         norm: slow LayerNorm parameters when ``config.norm``.
         real: (B, T) bool, False for slots that count for nothing; None: all real.
         born: the state at birth, where ``config.reset_every`` goes back to it.
+        birth: ``W_0`` of each memory layer, (1, H, d_out, d_in), where weights fade to it (``config.decay_to``).
 
     Returns:
         Reads (B, H, T, d) and the state after the last token.
@@ -58,7 +60,7 @@ def recurrent(
     batch, _, length, _ = q.shape
     weights, momentum, anchor = state.weights, state.momentum, state.anchor
     position, recent = positions(state, batch), state.recent
-    reads = []
+    birth, reads = birth or (None,) * config.depth, []
     for t in range(length):
         now = slice(t, t + 1)
         present = mx.ones((batch,), dtype=mx.bool_) if real is None else real[:, t]
@@ -71,7 +73,7 @@ def recurrent(
             due = (present & (position % config.chunk_size == 0)).reshape(-1, 1, 1, 1)
             anchor = tuple(mx.where(due, w, a) for w, a in zip(weights, anchor, strict=True))
         new_weights, new_momentum = [], []
-        at = _error_weights(config, weights, anchor, gates, t)
+        at = _error_weights(config, weights, anchor, birth, gates, t)
         threshold = None if gates.threshold is None else gates.threshold[:, :, 0, t, None, None]
         at = retention.weights(config, at)
         gradients = _bounded(config, surprise(config, at, norm, k[:, :, now], v[:, :, now], threshold))
@@ -87,7 +89,8 @@ def recurrent(
                 new_momentum.append(mx.where(_rows(present), write, momentum[layer]))
             if config.orthogonal_writes:
                 write = step * orthogonalised(write)
-            new_weights.append(mx.where(_rows(present), keep * weights[layer] + write, weights[layer]))
+            kept = retention.faded(keep, weights[layer], birth[layer])
+            new_weights.append(mx.where(_rows(present), kept + write, weights[layer]))
         weights = tuple(new_weights)
         momentum = None if momentum is None else tuple(new_momentum)
         position = position + present.astype(mx.int32)
@@ -127,6 +130,7 @@ def _error_weights(
     config: MemoryConfig,
     weights: tuple[mx.array, ...],
     anchor: tuple[mx.array, ...] | None,
+    birth: tuple[mx.array | None, ...],
     gates: Gates,
     t: int,
 ) -> tuple[mx.array, ...]:
@@ -134,7 +138,8 @@ def _error_weights(
     if config.update == "anchored":
         return anchor
     if config.decay_first:
-        return tuple(_gate(config, gates, layer, t, weights)[0] * w for layer, w in enumerate(weights))
+        keeps = [_gate(config, gates, layer, t, weights)[0] for layer in range(config.depth)]
+        return tuple(map(retention.faded, keeps, weights, birth))
     return weights
 
 

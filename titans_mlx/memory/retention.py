@@ -35,6 +35,14 @@ def weights(config: MemoryConfig, held: tuple[mx.array, ...]) -> tuple[mx.array,
     return tuple(layer * size ** (2 / power - 1) for layer, size in zip(held, sizes, strict=True))
 
 
+def faded(keep: mx.array | float, weights: mx.array, birth: mx.array | None) -> mx.array:
+    """``(1 - alpha) W``; or where weights fade to those at birth, ``W_0 + (1 - alpha) (W - W_0)``.
+
+    ``keep`` = 1 - alpha goes with ``weights`` (B, H, d_out, d_in); ``birth`` (1, H, d_out, d_in) or None.
+    """
+    return keep * weights if birth is None else birth + keep * (weights - birth)
+
+
 def channels(config: MemoryConfig, shapes: list[tuple[int, int]]) -> list[int]:
     """How many alphas of their own each memory layer has, of layers ``(d_in, d_out)``: one, or one per channel."""
     axis = {"row": 1, "column": 0}.get(config.decay_per)

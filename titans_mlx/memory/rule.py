@@ -79,11 +79,14 @@ def _kept(config: MemoryConfig, held: str) -> str:
     if config.decay == "none":
         return before
     alpha = r"\alpha" if config.decay == "fixed" else r"\alpha_t"
-    return {
+    zero = f"{held}_0" if config.decay_to == "birth" else ""
+    before = f"({before} - {zero})" if zero else before
+    kept = {
         "head": rf"(1 - {alpha}) {before}",
         "row": rf"\mathrm{{diag}}(1 - {alpha})\, {before}",
         "column": rf"{before}\, \mathrm{{diag}}(1 - {alpha})",
     }[config.decay_per]
+    return f"{zero} + {kept}" if zero else kept
 
 
 def _further(config: MemoryConfig) -> list[str]:

@@ -92,9 +92,9 @@ def trace(memory: NeuralMemory, state: MemoryState, inputs: Inputs, ranks: bool 
         if config.reset_every:
             # Here already, since the first surprise of a period is one of the weights at birth.
             state = renewed(config, state, born, mx.ones(q.shape[0], dtype=mx.bool_))
-        _, after = recurrent(config, state, q, k, v, gates, norm, born=born)
+        _, after = recurrent(config, state, q, k, v, gates, norm, born=born, birth=memory.birth)
         threshold = None if gates.threshold is None else gates.threshold[:, :, 0, :, None]
-        point = retention.weights(config, _gradient_point(config, state, after, gates))
+        point = retention.weights(config, _gradient_point(config, state, after, gates, memory.birth))
         gradients = surprise(config, point, norm, k, v, threshold)
         surprises.append(_norms(gradients))
         changes = [w - w0 for w, w0 in zip(retention.weights(config, after.weights), first, strict=True)]
@@ -168,14 +168,18 @@ def _tokens(inputs: Inputs) -> list[Inputs]:
 
 
 def _gradient_point(
-    config: MemoryConfig, before: MemoryState, after: MemoryState, gates: Gates
+    config: MemoryConfig,
+    before: MemoryState,
+    after: MemoryState,
+    gates: Gates,
+    birth: tuple[mx.array, ...] | None,
 ) -> tuple[mx.array, ...]:
     """The weights at which a token's gradient was taken."""
     if config.update == "anchored":
         return after.anchor
     if config.decay_first and gates.log_keep is not None:
-        keep = mx.exp(gates.log_keep)[..., None]
-        return tuple(keep[:, :, layer] * w for layer, w in enumerate(before.weights))
+        # Of one memory layer, as every online memory is.
+        return (retention.faded(mx.exp(gates.log_keep)[:, :, 0, :, None], before.weights[0], birth and birth[0]),)
     return before.weights
 
 
