@@ -61,6 +61,7 @@ def _(own, start):
     power = mo.ui.slider(steps=[1.5, 2, 3, 4], value=begun.loss_power, label="p of lp", show_value=True)
     held = mo.ui.dropdown(["l2", "lq", "kl"], value=begun.retention, label="Retention")
     decay = mo.ui.dropdown([*DECAYS], value=named(DECAYS, (begun.decay, begun.decay_per)), label="Decay")
+    to_birth = mo.ui.checkbox(begun.decay_to == "birth", label="to the weights at birth")
     momentum = mo.ui.checkbox(begun.momentum == "learned", label="momentum")
     orthogonal = mo.ui.checkbox(begun.orthogonal_writes, label="orthogonal writes")
     omega = mo.ui.slider(steps=[1, 2, 4, 8], value=begun.omega, label="tokens that a write descends", show_value=True)
@@ -72,7 +73,7 @@ def _(own, start):
         [
             mo.hstack([structure, shaped, degree], justify="start", gap=1.5, wrap=True),
             mo.hstack([pursued, power], justify="start", gap=1.5, wrap=True),
-            mo.hstack([held, decay], justify="start", gap=1.5, wrap=True),
+            mo.hstack([held, decay, to_birth], justify="start", gap=1.5, wrap=True),
             mo.hstack([momentum, orthogonal], justify="start", gap=1.5, wrap=True),
             mo.hstack([omega, chunk], justify="start", gap=1.5, wrap=True),
         ]
@@ -90,6 +91,7 @@ def _(own, start):
         pursued,
         shaped,
         structure,
+        to_birth,
     )
 
 
@@ -128,6 +130,7 @@ def _(
     pursued,
     shaped,
     structure,
+    to_birth,
 ):
     config, refused = configured(
         begun,
@@ -140,6 +143,7 @@ def _(
             "retention": held.value,
             "decay": DECAYS[decay.value][0],
             "decay_per": DECAYS[decay.value][1],
+            "decay_to": "birth" if to_birth.value else "zero",
             "momentum": "learned" if momentum.value else "none",
             "orthogonal_writes": orthogonal.value,
             "omega": omega.value,
