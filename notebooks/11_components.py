@@ -54,7 +54,8 @@ def _(summary, task):
 @app.function
 def picture(rows):
     """What each part gains or costs, task by task."""
-    order = [name for name in (*components.LESS, *components.MORE) if any(row["model"] == name for row in rows)]
+    models = (*components.LESS, *components.MORE, components.BESIDE)
+    order = [name for name in models if any(row["model"] == name for row in rows)]
     shown = [row for row in rows if row["gain"] is not None and row["model"] != components.WHOLE]
     if not shown:
         return mo.callout(mo.md("Nothing to compare is stored yet for this choice."), kind="info")
@@ -83,7 +84,7 @@ def _(results, summary):
             of 0 it is worse than the whole, right of it better; the bar is a 95 % interval over trainings. Within one
             unit a difference counts for nothing by the rule, nor does one whose bar crosses 0. The axis is cut at 20
             units; a point at its end lies at the end or beyond. From top to bottom the paper's order of importance,
-            then attention.
+            then attention, and a memory that fades to what it was at birth, which the paper does not have.
 
             {parts.origin(components.CLAIM, results)}
             """),

@@ -241,6 +241,14 @@ def test_the_rule_of_tracking_at_its_edges() -> None:
         assert changed_rows(tracking.CLAIM, share) == status, (value, status)
 
 
+def test_what_is_beside_the_components_decides_nothing() -> None:
+    rows = rows_of(components.CLAIM, as_claimed)
+    rest = [row for row in rows if row["model"] != components.BESIDE]
+    whole, without = (components.CLAIM.judge(found) for found in (rows, rest))
+    assert whole.status == without.status == "reproduced"
+    assert components.BESIDE in whole.figure and components.BESIDE not in without.figure
+
+
 def test_the_rule_of_components_at_its_edges() -> None:
     edges: list[tuple[Callable[[dict[str, Any], dict[str, Any]], bool], float, str]] = [
         (lambda s, t: s["model"] == "no decay" and t["what"] != components.PROSE, 0.96, "reproduced"),
