@@ -4,17 +4,17 @@ import mlx.core as mx
 import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
-from models import MEMORIES, TITANS, build, tree_distance, uniform
+from models import MEMORIES, MIRAS, TITANS, build, tree_distance, uniform
 
 from titans_mlx import MemoryConfig, NeuralMemory, Titans
 from titans_mlx.memory import recipes
 
-PAIRS = [f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES]
+PAIRS = [f"{variant}-{memory}" for variant in TITANS for memory in MEMORIES] + ["lmm-birth", "lmm-faded"]
 
 
 def twins(name: str, recompute: int) -> tuple[Titans, Titans]:
     """A model that keeps its chunks and one that recomputes them, with the same weights."""
-    memory = MEMORIES[name.split("-")[1]].replace(chunk_size=4)
+    memory = {**MEMORIES, **MIRAS}[name.split("-")[1]].replace(chunk_size=4)
     kept, again = (build(name, memory=each) for each in (memory, memory.replace(recompute=recompute)))
     again.update(kept.parameters())
     return kept, again

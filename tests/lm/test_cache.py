@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -12,7 +13,7 @@ from titans_mlx import Titans
 from titans_mlx.lm import as_model, from_pretrained
 from titans_mlx.lm.model import Model
 
-from .conftest import MODELS, TEXT, ids_of
+from .conftest import MODELS, TEXT, config_of, ids_of
 
 PROMPTS = ("the cat sat on the mat, and the d", "on the", "dog sat on the log. the c")
 GetModel = Callable[[str], Titans]
@@ -103,9 +104,16 @@ def test_rows_padded_on_the_right_absorb_their_real_tokens_only(model_of: GetMod
         assert mx.allclose(model(last[:1], cache=extracted), model(last[:1], cache=own), rtol=1e-4, atol=2e-5)
 
 
+def test_a_window_of_one_token_is_stored_too(tmp_path) -> None:
+    check_stored_cache(as_model(Titans(config_of("sliding_window", window_size=1))), tmp_path)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_a_stored_cache_goes_on(model_of: GetModel, name: str, tmp_path) -> None:
-    model = as_model(model_of(name))
+    check_stored_cache(as_model(model_of(name)), tmp_path)
+
+
+def check_stored_cache(model: Model, tmp_path: Path) -> None:
     tokens = mx.array([ids_of(PROMPTS[0])])
     cache = model.make_cache()
     model(tokens[:, :21], cache=cache)
