@@ -32,7 +32,7 @@ MIRAS: dict[str, MemoryConfig] = {
     "muon": recipes.titans(orthogonal_writes=True, step_init=0.02),
     "atlas": recipes.atlas(),
     "bare": recipes.titans(conv_size=0, step_init=0.02),
-    "birth": recipes.titans(decay_to="birth", decay_init=0.05),
+    "birth": recipes.titans(decay_to="birth"),
     "faded": recipes.titans_matrix(decay_to="birth", decay_init=0.05),
     "periods": recipes.titans(chunk_size=4, reset_every=12),
 }

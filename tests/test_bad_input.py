@@ -96,7 +96,9 @@ def test_cache_of_another_batch(name: str) -> None:
 
 
 SAME_STATE = (
-    {"lmm-deep", "lmm-channels", "lmm-muon", "lmm-periods"},
+    {"lmm-deep", "lmm-channels", "lmm-muon", "lmm-periods", "lmm-birth"},
+    {"lmm-online", "lmm-faded"},
+    {"mac-deep", "mac-birth"},
     {"lmm-huber", "lmm-moneta", "lmm-memora"},
     {"mac-huber", "mac-moneta"},
     {"mag-deep", "mag-periods"},
