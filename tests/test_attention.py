@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten, tree_map
 
-from titans_mlx import softmax
 from titans_mlx.attention import Attention
 
 DIM, HEADS, WINDOW = 16, 2, 5
@@ -134,23 +133,6 @@ def test_output_equals_reference(pattern, persistent, tokens):
 def test_output_equals_reference_without_positions(pattern):
     attention, inputs = make(3 * WINDOW + 2, rope_base=None)
     assert_close(attend(attention, pattern, inputs)[0], reference(attention, pattern, inputs))
-
-
-@pytest.mark.parametrize("pattern", ["full", "sliding"])
-def test_values_as_wide_as_keys_change_nothing(pattern, monkeypatch):
-    """What a GPU's kernel wants, here on whatever device there is."""
-    widths, plain = set(), mx.fast.scaled_dot_product_attention
-
-    def record(q, k, v, **options):
-        widths.add((q.shape[-1], k.shape[-1], v.shape[-1]))
-        return plain(q, k, v, **options)
-
-    attention, inputs = make(3 * WINDOW + 2)
-    expected = reference(attention, pattern, inputs)
-    monkeypatch.setattr(softmax, "_wants_equal_widths", lambda: True)
-    monkeypatch.setattr(mx.fast, "scaled_dot_product_attention", record)
-    assert_close(attend(attention, pattern, inputs)[0], expected)
-    assert widths == {(DIM, DIM, DIM)}
 
 
 @pytest.mark.parametrize("trial", range(12))

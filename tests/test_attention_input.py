@@ -124,7 +124,7 @@ def test_a_segment_ends_where_it_ends() -> None:
 def test_a_state_s_fields_are_named() -> None:
     attention, x = Attention(DIM, HEADS), mx.zeros(X)
     _, state = full(attention, x)
-    with pytest.raises(ValueError, match=r"state\.keys must be a array, got NoneType"):
+    with pytest.raises(ValueError, match=r"state\.keys must be an mx\.array \(B, H, S, d\), got NoneType"):
         full(attention, x, state._replace(keys=None))
     with pytest.raises(ValueError, match=r"state\.offset must be an integer >= 0, got 4\.0"):
         full(attention, x, state._replace(offset=4.0))

@@ -1,13 +1,10 @@
 """Run folders, checkpoints, and runs that are killed."""
 
-import json
-import math
 import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -29,7 +26,6 @@ from titans_mlx.training import (
     source_hash,
     train,
 )
-from titans_mlx.training.files import replacing, write_json, write_text
 
 ROOT = Path(__file__).parents[1]
 
@@ -229,65 +225,10 @@ def test_checkpoint_of_an_unknown_dtype_is_damaged(tmp_path):
         save_checkpoint(tmp_path / "none" / "x.safetensors", model, optimizer, 1)
 
 
-def test_threads_that_write_one_file_take_turns(tmp_path):
-    path, failed = tmp_path / "x.txt", []
-
-    def write(letter: str) -> None:
-        try:
-            for _ in range(50):
-                write_text(path, letter * 1000)
-        except OSError as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abc"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed and path.read_text() in {letter * 1000 for letter in "abc"}
-    assert [found.name for found in tmp_path.iterdir()] == ["x.txt"]
-
-
-def test_threads_take_turns_at_a_file_s_first_write_too(tmp_path):
-    failed, interval = [], sys.getswitchinterval()
-    start = threading.Barrier(4)
-
-    def write(letter: str) -> None:
-        for count in range(200):
-            start.wait()
-            try:
-                write_text(tmp_path / f"{count}.txt", letter * 1000)
-            except OSError as error:
-                failed.append(error)
-
-    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(interval)
-    assert not failed
-
-
 def test_foreign_safetensors_is_refused(tmp_path):
     mx.save_safetensors(str(tmp_path / "y.safetensors"), {"weight": mx.zeros((2, 3))})
     with pytest.raises(ValueError, match="is not a checkpoint"):
         load_parameters(tmp_path / "y.safetensors", linear())
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "config.json"
-    write_json(path, {"a": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(path, {"a": math.nan})
-    with pytest.raises(RuntimeError, match="half way"), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("half way")
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence, check_type
+from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence
 from titans_mlx._joint import linears
 from titans_mlx.config import ConvBirth
 from titans_mlx.convolution import convolve, qkv_convolutions
@@ -317,7 +317,7 @@ class Attention(nn.Module):
                 raise ValueError(f"{name}.tails must have shapes {tails} for the batch and this layer, got {given}")
         for field in kind._fields[: kind._fields.index("offset")]:
             array = getattr(state, field)
-            check_type(f"{name}.{field}", array, mx.array)
+            check_rank(f"{name}.{field}", array, 4, "(B, H, S, d)")
             if array.shape != allowed:
                 raise ValueError(
                     f"{name}.{field} must be (B, H, S, d) = {allowed} for the batch of x, this layer and "

@@ -128,17 +128,15 @@ def judge(rows: list[Row]) -> Verdict:
     figures = []
     for model in (*LESS, *MORE, BESIDE):
         found = {task: gains.get((task, model)) for task in TESTS}
-        if any(row is None or row["gain"] is None for row in found.values()):
-            parts[model] = None
-            continue
-        sides = [_side(found[task]) for task in telling]
-        wanted = 1 if model in MORE else -1
-        parts[model] = wanted in sides and -wanted not in sides
-        recall, rebinding = (f"{POINTS * found[task]['gain']:+.0%}" for task in (RECALL, REBINDING))
-        figures.append(f"{model} {recall}, {rebinding}, {-NATS * found[PROSE]['gain']:+.3f}")
+        complete = all(row is not None and row["gain"] is not None for row in found.values())
+        if model != BESIDE:
+            wanted = 1 if model in MORE else -1
+            sides = [wanted * _side(found[task]) for task in telling] if complete else []
+            parts[model] = 1 in sides and -1 not in sides if complete else None
+        if complete:
+            recall, rebinding = (f"{POINTS * found[task]['gain']:+.0%}" for task in (RECALL, REBINDING))
+            figures.append(f"{model} {recall}, {rebinding}, {-NATS * found[PROSE]['gain']:+.3f}")
     losses = [gains[PROSE, model]["gain"] if (PROSE, model) in gains else None for model in LESS]
-    # Told, but of no weight.
-    parts.pop(BESIDE)
     parts["order"] = None
     if None not in losses:
         order = rank_correlation(np.array(losses), np.arange(len(LESS)))

@@ -124,7 +124,7 @@ PROTOCOL = f"""
 LMM, one block of width 64, one head, with memories of depth 1 (a matrix) to 4, width x 2, chunks of 16, parameters
 matched within 5 %, trained to say the next byte of prose (the documentation that ships with Python, windows of
 {TRAINED} bytes, validated and tested on tenths of their own), 400 steps. {HOW_TRAINED} Tested on windows of
-{LENGTHS[0]} to {LENGTHS[-1]:,} bytes, {TESTED:,} bytes at every length, drawn from some 38,000, so that windows
+{LENGTHS[0]} to {LENGTHS[-1]:,} bytes, {TESTED:,} bytes at every length, drawn from that tenth, so that windows
 overlap. Cost is the time of a memory's gradient at the benchmark's width (256, four heads, width x 4, chunks of 64)
 over 1,024 tokens, median of five by turns.
 """

@@ -105,9 +105,9 @@ Models with a deep memory (two layers, width x 2), one block of width 64, attent
 next byte of prose (the documentation that ships with Python; windows of {TRAINED}, validated and tested on tenths of
 their own), 400 steps: once as ever, once with theta and alpha closed, so that the memory never moves from its initial
 weights (the backbone). {HOW_TRAINED} Then nothing is trained any more, and windows of {LENGTHS[0]} to {LENGTHS[-1]:,}
-bytes are read, {TESTED:,} bytes at every length, drawn from some 38,000 (windows overlap), with writes, without, and
-with the memory reset every 256 bytes. None has persistent tokens. The backbone's gates were never
-trained: but for weight decay they write as they were born.
+bytes are read, {TESTED:,} bytes at every length, drawn from that tenth, so that windows overlap: with writes, without,
+and with the memory reset every 256 bytes. None has persistent tokens. The backbone's gates were never trained: but for
+weight decay they write as they were born.
 """
 
 CLAIM = Claim(

@@ -36,6 +36,7 @@ BASELINES = ("Transformer", SLIDING, "RetNet")
 FADING = {f"{model}, fading to birth": model for model in ("LMM deep", "MAL")}
 """Titans whose weights fade to those at birth, not to 0 (``MemoryConfig.decay_to``): shown beside, of no weight."""
 BORN = {"decay_to": "birth", "decay_init": 0.01}
+"""Of those: their alpha was seen to grow to 0.1, and one born at 0.001 would take long to get there."""
 MODELS = (*TITANS, *BASELINES, *FADING)
 WHOLE, RECENT, RESET = "", "recent bytes only", "memory reset"
 MARGIN = 0.01
