@@ -214,7 +214,7 @@ def test_a_killed_process_ends_the_run_and_a_checkpoint_goes_on(tmp_path: Path) 
     output, _ = running.communicate(timeout=120)
     # mlx.launch ends the others, says so, and exits with 0 all the same.
     assert "exited with code -9" in output and output.count("exited with code") == 2
-    checkpoints = sorted(folder.glob("checkpoints/*.safetensors"))
+    checkpoints = sorted(folder.glob("checkpoints/step-*.safetensors"))
     assert checkpoints
     reached = int(checkpoints[-1].stem.split("-")[1])
     again = launch(2, folder, 400)

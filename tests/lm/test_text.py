@@ -266,11 +266,11 @@ def test_a_killed_script_goes_on_where_it_was(folder: Path, tmp_path: Path) -> N
     killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoints = tmp_path / "run" / "run" / "checkpoints"
     deadline = time.monotonic() + 120
-    while not list(checkpoints.glob("*[1-9].safetensors")) and time.monotonic() < deadline:
+    while not list(checkpoints.glob("step-*[1-9].safetensors")) and time.monotonic() < deadline:
         time.sleep(0.05)
     killed.kill()
     killed.wait()
-    reached = int(sorted(checkpoints.glob("*.safetensors"))[-1].stem.split("-")[1])
+    reached = int(sorted(checkpoints.glob("step-*.safetensors"))[-1].stem.split("-")[1])
     subprocess.run(command, capture_output=True, check=True)
     command[2] = str(tmp_path / "whole")
     subprocess.run(command, capture_output=True, check=True)
