@@ -49,6 +49,13 @@ def test_every_claim_has_a_notebook_that_shows_it() -> None:
         assert f"{claim}.CLAIM" in (FOLDER / f"{name}.py").read_text(encoding="utf-8")
 
 
+def test_a_choice_of_models_has_every_model_there_is() -> None:
+    names = ["A model without a colour", "MAL, fading to birth", "RetNet", "MAL"]
+    options = parts.model_dropdown([{"model": name} for name in names]).options
+    assert options["all"] == ["MAL", "RetNet", "MAL, fading to birth", "A model without a colour"]
+    assert options["Titans"] == ["MAL"] and sorted(options["Titans"] + options["others"]) == sorted(names)
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_it_shows_what_is_stored_and_trains_nothing(name: str, smoke_results: Path) -> None:
     shown, defs = opened(name, smoke_results)

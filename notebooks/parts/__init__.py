@@ -129,7 +129,8 @@ def interval(row: Row) -> str:
 
 def model_dropdown(rows: Sequence[Row]) -> mo.ui.dropdown:
     """A choice among the models of some rows: all, Titans, others."""
-    present = [name for name in STYLES if any(row["model"] == name for row in rows)]
+    names = dict.fromkeys(row["model"] for row in rows)
+    present = sorted(names, key=[*STYLES, *names].index)
     choices = {
         "all": present,
         "Titans": [name for name in present if name in TITANS],

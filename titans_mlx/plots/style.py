@@ -1,7 +1,7 @@
 """How every chart looks: theme, one colour, dash and shape per model, and the marks that charts share.
 
 Colours are Okabe and Ito's, told apart by colour-blind eyes, with two pairs more for the many recurrences; a model's
-colour and shape are its own, and what is not Titans is dashed.
+colour and shape are its own, and what is not a model of Titans as published is dashed.
 """
 
 import math
@@ -31,6 +31,8 @@ STYLES: dict[str, tuple[str, list[int], str]] = {
     "Transformer": ("#6b6b6b", [9, 3, 2, 3], "triangle-right"),
     "Transformer, no positions": ("#9a9a9a", [2, 3], "triangle-left"),
     "DLinear": ("#882255", [4, 2], "diamond"),
+    "LMM deep, fading to birth": ("#00426b", [4, 2], "square"),
+    "MAL, fading to birth": ("#b0256f", [4, 2], "triangle-down"),
 }
 """Colour, dash and shape of each model that several charts may show; other names get those of ``OTHERS``."""
 OTHERS = tuple(
