@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from titans_mlx.config import MemoryConfig
-from titans_mlx.memory import recipes, structure
+from titans_mlx.memory import recipes, retention, structure
 from titans_mlx.memory.learner import orthogonalised
 
 from .cases import by_fast_form, make_case
@@ -30,6 +30,17 @@ def test_moneta_is_equations_11_and_24_of_miras():
     reads, _ = by_fast_form(case)
     # Both the loss's absolute value and the norm are smoothed by 1e-6 under a root.
     np.testing.assert_allclose(np.array(reads)[0, 0], expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("power", [2.5, 3.0, 4.0, 6.0, 8.0])
+def test_weights_of_lq_and_products_with_them(power):
+    config = MemoryConfig(retention="lq", retention_power=power)
+    held, z = (mx.random.normal(shape).astype(mx.float64) for shape in ((3, 4, WIDTH), (3, WIDTH)))
+    a = np.array(held)
+    expected = a / (np.abs(a) ** power).sum((-1, -2), keepdims=True) ** ((power - 2) / power)
+    np.testing.assert_allclose(np.array(retention.weights(config, (held,))[0]), expected, rtol=1e-6)
+    found = np.array(retention.product(config, held, z))
+    np.testing.assert_allclose(found, np.einsum("nij,nj->ni", expected, np.array(z)), rtol=0, atol=1e-6)
 
 
 def test_memora_is_equation_27_of_miras():

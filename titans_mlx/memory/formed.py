@@ -28,10 +28,9 @@ def formed(
     """Reads (B, H, b, d) of queries like them, and the fast weights after the chunk, the anchor unchanged."""
     form = _orthogonal if config.orthogonal_writes else _summed
     layers = [form(fast, layer, co[layer], write) for layer, write in enumerate(writes)]
-    per_token = retention.weights(config, tuple(held for held, _ in layers))
 
     def linear(layer: int, z: mx.array) -> mx.array:
-        return (per_token[layer] @ z[..., None]).squeeze(-1)
+        return retention.product(config, layers[layer][0], z)
 
     reads, _ = structure.forward(config, linear, q, norm)
     weights = tuple(_last(held) for held, _ in layers)
@@ -42,11 +41,11 @@ def formed(
 def _summed(fast: Fast, layer: int, co: Coefficients, write: Write) -> tuple[mx.array, mx.array | None]:
     """What is held after every token, (B, H, b, d_out, d_in), and the momentum after the last."""
     gradients = _gradients(write)
-    held = co.weights[..., None] * fast.weights[layer][:, :, None] - _combined(co.writes, gradients)
+    held = _combined(co.weights, fast.weights[layer][:, :, None]) - _combined(co.writes, gradients)
     if fast.momentum is None:
         return held, None
     old = fast.momentum[layer]
-    held = held + co.momentum[..., None] * old[:, :, None]
+    held = held + _combined(co.momentum, old[:, :, None])
     return held, co.momentum_keep * old - _combined(co.momentum_writes.swapaxes(-1, -2), gradients)[:, :, 0]
 
 
@@ -56,7 +55,7 @@ def _orthogonal(fast: Fast, layer: int, co: Coefficients, write: Write) -> tuple
     if fast.momentum is not None:
         sources = mx.concatenate([fast.momentum[layer][:, :, None], sources], axis=2)
     momentum = _combined(co.carried, sources)
-    held = co.weights[..., None] * fast.weights[layer][:, :, None] + _combined(co.received, orthogonalised(momentum))
+    held = _combined(co.weights, fast.weights[layer][:, :, None]) + _combined(co.received, orthogonalised(momentum))
     return held, None if fast.momentum is None else _last(momentum)
 
 

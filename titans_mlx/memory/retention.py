@@ -30,9 +30,33 @@ def weights(config: MemoryConfig, held: tuple[mx.array, ...]) -> tuple[mx.array,
         return held
     if config.retention == "kl":
         return tuple(layer.shape[-1] * mx.softmax(layer, axis=-1) for layer in held)
+    return tuple(layer * _factor(config, layer)[..., None] for layer in held)
+
+
+def product(config: MemoryConfig, held: mx.array, z: mx.array) -> mx.array:
+    """``W z`` (..., d_out) with the weights of one memory layer's held values (..., d_out, d_in) and z (..., d_in).
+
+    The product comes before what scales a row or a layer: weights of every token are never divided one by one.
+    """
+    if config.retention == "kl":
+        shares = exp(held - mx.stop_gradient(held.max(-1, keepdims=True)))
+        sums = shares @ mx.stack([z, mx.ones_like(z)], axis=-1)
+        return z.shape[-1] * sums[..., 0] / sums[..., 1]
+    y = (held @ z[..., None]).squeeze(-1)
+    return y * _factor(config, held) if config.retention == "lq" else y
+
+
+def _factor(config: MemoryConfig, held: mx.array) -> mx.array:
+    """``||A||_q^(2-q)`` of ``lq``, (..., 1)."""
     power = config.retention_power
-    sizes = [(mx.abs(layer) ** power).sum((-1, -2), keepdims=True) + SMOOTH for layer in held]
-    return tuple(layer * size ** (2 / power - 1) for layer, size in zip(held, sizes, strict=True))
+    return (_power(held, power).sum((-1, -2))[..., None] + SMOOTH) ** (2 / power - 1)
+
+
+def _power(x: mx.array, power: float) -> mx.array:
+    """``|x|^power``, by squares as far as they go: on the CPU a power costs five times as much."""
+    if power == 1:
+        return x
+    return mx.abs(x) ** power if power % 2 else _power(mx.square(x), power / 2)
 
 
 def faded(keep: mx.array | float, weights: mx.array, birth: mx.array | None) -> mx.array:
