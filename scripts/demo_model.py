@@ -13,11 +13,10 @@ from pathlib import Path
 
 from titans_mlx.claims.recall_jobs import make_job
 from titans_mlx.claims.recall_runs import task_of, train_model
-from titans_mlx.claims.store import DEMOS
+from titans_mlx.claims.store import DEMOS, store_demo
 from titans_mlx.claims.training import validation_accuracy
 from titans_mlx.config import TitansConfig
 from titans_mlx.training import provenance
-from titans_mlx.training.files import replacing, write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "notebooks" / "results"
 VALIDATION_LENGTHS = (64, 128, 256)
@@ -38,18 +37,12 @@ def main() -> None:
     origin = provenance()
     model, _ = train_model(settings, config, task, settings["grid"][0], SEED, show)
     scores = {str(length): validation_accuracy(model, task, length, 256, 0) for length in VALIDATION_LENGTHS}
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / "model.safetensors") as temporary:
-        model.save_weights(str(temporary))
     trained = {name: settings[name] for name in ("lengths", "training", "tokens_per_step", "grid", "write_cost")} | {
         "seed": SEED
     }
-    write_json(
-        folder / "config.json",
-        {"model": config.to_dict(), "task": asdict(task), "training": trained, "validation_accuracy": scores},
-    )
     seconds = round(time.perf_counter() - started, 1)
-    write_json(folder / "provenance.json", {**origin, "seconds": seconds})
+    told = {"task": asdict(task), "training": trained, "validation_accuracy": scores}
+    store_demo(folder, model, told, {**origin, "seconds": seconds})
     print(f"{scores} after {seconds} s, in {folder}")
 
 

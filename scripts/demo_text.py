@@ -6,17 +6,16 @@ Writes config.json (model, training, what it scored), model.safetensors (float32
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from titans_mlx.claims.store import TEXT_DEMO
-from titans_mlx.lm.tokens import gather
-from titans_mlx.lm.training import TextConfig, far_scores, train_text
+from titans_mlx.claims.store import TEXT_DEMO, store_demo
+from titans_mlx.lm.training import TextConfig, train_text
 from titans_mlx.presets import preset
 from titans_mlx.training import TrainConfig, provenance
-from titans_mlx.training.files import replacing, write_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "notebooks" / "results"
 
@@ -33,14 +32,10 @@ def main() -> None:
     text = TextConfig(sample=0)
     with TemporaryDirectory() as folder:
         model, _ = train_text(folder, preset("tiny", "mac"), config, text, progress=show)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    with replacing(given.folder / "model.safetensors") as temporary:
-        model.save_weights(str(temporary))
-    scores = far_scores(model, gather(text.source)["validation"], text)
-    trained = {"model": model.config.to_dict(), "training": config.to_dict(), "scores": scores}
-    write_json(given.folder / "config.json", trained)
+        scores = json.loads((Path(folder) / "scores.json").read_text(encoding="utf-8"))
     seconds = round(time.perf_counter() - started, 1)
-    write_json(given.folder / "provenance.json", {**origin, "seconds": seconds})
+    told = {"training": config.to_dict(), "scores": scores}
+    store_demo(given.folder, model, told, {**origin, "seconds": seconds})
     print(f"{scores['bits_per_byte']:.3f} bits per byte after {seconds} s, in {given.folder}")
 
 

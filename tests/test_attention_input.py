@@ -128,6 +128,22 @@ def test_a_state_s_fields_are_named() -> None:
         full(attention, x, state._replace(keys=None))
     with pytest.raises(ValueError, match=r"state\.offset must be an integer >= 0, got 4\.0"):
         full(attention, x, state._replace(offset=4.0))
+    with pytest.raises(ValueError, match=r"state\.tails must be a tuple, got NoneType"):
+        full(attention, x, state._replace(tails=None))
+    convolved = Attention(DIM, HEADS, conv_size=4)
+    _, state = full(convolved, x)
+    with pytest.raises(ValueError, match=r"state\.tails must have shapes .* got \['NoneType'"):
+        full(convolved, x, state._replace(tails=(None, *state.tails[1:])))
+
+
+def test_a_cache_of_full_attention_holds_its_keys_and_values_alone() -> None:
+    attention, x = Attention(DIM, HEADS), mx.random.normal((1, 4096, DIM))
+    mx.eval(attention.parameters(), x)
+    before = mx.get_active_memory()
+    y, state = full(attention, x)
+    mx.eval(y, state.keys, state.values)
+    del y
+    assert mx.get_active_memory() - before < 1.2 * (state.keys.nbytes + state.values.nbytes)
 
 
 def test_constructor_names_what_does_not_fit() -> None:

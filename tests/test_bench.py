@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from math import prod
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from titans_mlx.bench import Timing, by_turns, ours, peak_megabytes, primitives
 from titans_mlx.bench.cost import counted, flops, model_flops
 from titans_mlx.bench.ours import config
-from titans_mlx.bench.sections import SECTIONS, crossing_length, flops_crossing
+from titans_mlx.bench.sections import SECTIONS, compared, crossing_length, flops_crossing
 from titans_mlx.bench.store import COST, MEASURED, origin, store, write_page
 from titans_mlx.memory import recipes
 
@@ -24,6 +25,14 @@ def test_turns_are_taken() -> None:
     assert all(len(timing.seconds) == 2 for timing in timings.values())
     with pytest.raises(ValueError, match="repeats must be an integer >= 1, got 0"):
         by_turns({}, repeats=0)
+
+
+def test_a_ratio_needs_the_other_work() -> None:
+    works = {"ours": lambda: None, "shared_gates": lambda: None}
+    row = compared("a step", works, 2, 10, 2.0)
+    assert {"ours_ms", "shared_gates_ms", "tokens_per_second"} < row.keys() and "ratio" not in row
+    row = compared("a step", works | {"peer": lambda: time.sleep(0.01)}, 2, 10, 2.0)
+    assert row["to_reach"] == 2.0 and row["ratio"] == pytest.approx(row["peer_ms"] / row["ours_ms"])
 
 
 def test_median_and_spread() -> None:

@@ -55,6 +55,23 @@ def test_a_prompt_may_be_read_beforehand() -> None:
     assert generate(model, prompt[:, 13:], 6, cache=cache).tolist() == generate(model, prompt, 6).tolist()
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (mx.array([0, VOCAB]), rf"sampler's ids must be 2 integers in \[0, {VOCAB}\), got int32 \[0, {VOCAB}\]"),
+        (mx.array([0, -1]), r"sampler's ids .* got int32 \[0, -1\]"),
+        (mx.array([0]), r"sampler's ids must be 2 integers .* got int32 \[0\]"),
+        (mx.array([0.0, 1.0]), "sampler's ids must be 2 integers .* got float32"),
+        (mx.array(0), r"sampler's ids must have 1 axes \(B,\), got shape \(\)"),
+        (None, r"sampler's ids must be an mx.array \(B,\), got NoneType"),
+    ],
+)
+def test_a_sampler_that_gives_no_ids_is_named(given: Any, message: str) -> None:
+    steps = build("lmm-online").generate_step(uniform(2, 5), sampler=lambda _: given)
+    with pytest.raises(ValueError, match=message):
+        next(steps)
+
+
 def test_sampling_repeats_with_the_seed() -> None:
     model, prompt = build("mag-deep"), uniform(4, 9)
     first = generate(model, prompt, 16, temperature=1.0, seed=3).tolist()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from models import build, uniform
 
-from titans_mlx.blocks.maps import attention_maps
+from titans_mlx.blocks.maps import attention_maps, map_rows
 
 
 @pytest.mark.parametrize("block", [1, 2])
@@ -32,6 +32,12 @@ def test_maps_are_what_the_block_attends_with(block: int, persistent: int, monke
         later = np.triu(np.ones((rows, rows), dtype=bool), 1)
         retrieved, own = np.split(found[..., persistent:], 2, axis=-1)
         assert (retrieved[..., later] == 0).all() and (own[..., later] == 0).all(), "no row sees a later token"
+
+
+def test_a_table_needs_the_width_of_its_map() -> None:
+    with pytest.raises(ValueError, match=r"persistent must be P of weights \(S, P \+ 2 S\) = \(2, 7\), got 2"):
+        map_rows(np.ones((2, 7)), ["a", "b"], 2)
+    assert len(map_rows(np.ones((2, 7)), ["a", "b"], 3)) == 2 * 3 + 2 * 3
 
 
 def test_only_a_mac_has_them() -> None:

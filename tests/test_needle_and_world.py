@@ -151,6 +151,7 @@ def test_stories_of_babi_are_read(tmp_path) -> None:
         (lambda path: WorldTask(path=_file(path, "Mary moved.")), "path must be a file of bAbI's tasks 1 to 3.*line 1"),
         (lambda path: WorldTask(path=_file(path, "1 Bill moved to the garden.")), "line 1 of .*Bill"),
         (lambda path: WorldTask(path=_file(path, "1 Mary went to the garden.")), "bAbI with questions"),
+        (lambda path: WorldTask(path=_file(path, "1 Where is Mary?\t\t1")), "bAbI's tasks 1 to 3.*line 1"),
         (lambda path: WorldTask(path=_file(path, BABI), num_questions=2), "num_questions must be at most 1, got 2"),
     ],
 )

@@ -1,5 +1,6 @@
 """Time series: windows that do not look ahead, forecasters by hand, and the rule of the claim."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,13 @@ def test_dlinear_by_hand() -> None:
     np.testing.assert_allclose(np.array(model(mx.array(past.astype(np.float32)))), sum(parts), atol=1e-5)
 
 
+def test_a_high_level_costs_dlinear_no_digits() -> None:
+    model, past = LinearForecaster(336, 1), mx.random.normal((4, 336))
+    for linear in (model.trend, model.rest):
+        linear.weight, linear.bias = mx.full(linear.weight.shape, 1 / 336), mx.zeros((1,))
+    assert mx.abs(model(past + 1e4) - model(past) - 1e4).max() < 5e-3
+
+
 def test_errors_are_over_every_window(counted: str) -> None:
     task = SeriesTask(counted, 20, 5)
 
@@ -99,13 +107,32 @@ def test_smoke_profile_runs() -> None:
     assert series.judge(rows).status == "unfinished" and series.judge([]).status == "not run"
 
 
+def write(path: Path, steps: int, value: str = "") -> str:
+    path.write_text("date,OT\n" + "".join(f"d,{value or step % 7}\n" for step in range(steps)))
+    return str(path)
+
+
+def test_only_tables_as_long_as_ett_are_split_by_its_months(tmp_path: Path) -> None:
+    for steps, used in ((10_000, 10_000), (17_420, 14_400), (20_000, 20_000)):
+        task = SeriesTask(write(tmp_path / f"{steps}.csv", steps), 20, 5)
+        parts = {part: task.windows(part) for part in ("train", "validation", "test")}
+        assert sum(parts.values()) == used - 20 - 3 * 4
+
+
+@pytest.mark.parametrize(("steps", "value"), [(1000, "nan"), (1000, "inf"), (0, "")])
+def test_a_table_without_finite_numbers_is_refused(tmp_path: Path, steps: int, value: str) -> None:
+    path = write(tmp_path / "bad.csv", steps, value)
+    with pytest.raises(ValueError, match=r"data must be one of .*bad\.csv.* missing or not finite"):
+        SeriesTask(path, 20, 5)
+
+
 def test_data_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"data": "ETTh1", "lookback": 20, "horizon": 5}
     monkeypatch.delenv(series.FOLDER, raising=False)
     with pytest.raises(ValueError, match=f"{series.FOLDER} must name the folder that holds ett/ETTh1.csv"):
         series.task_of(settings)
     (tmp_path / "ett").mkdir()
-    (tmp_path / "ett" / "ETTh1.csv").write_text("date,OT\n" + "".join(f"d,{step % 7}\n" for step in range(500)))
+    write(tmp_path / "ett" / "ETTh1.csv", 500)
     monkeypatch.setenv(series.FOLDER, str(tmp_path))
     assert series.task_of(settings).channels == 1
 
@@ -138,7 +165,10 @@ def test_the_rule_at_its_edges() -> None:
         (lambda: Forecaster(TitansConfig(), 30, 5, patch=16), "patch must divide lookback=30, got 16"),
         (lambda: Forecaster(TitansConfig(), 32, 0), "horizon must be an integer >= 1, got 0"),
         (lambda: LinearForecaster(10, 5, window=4), "window must be odd, got 4"),
-        (lambda: LinearForecaster(10, 5)(mx.zeros((2, 9))), r"past must have shape \(B, 10\), got \(2, 9\)"),
+        (lambda: LinearForecaster(10, 5)(mx.zeros((0, 10))), r"past must have shape \(B, 10\) with B >= 1"),
+        (lambda: LinearForecaster(10, 5)(mx.zeros((2, 10), mx.int32)), "past must have a floating dtype"),
+        (lambda: LinearForecaster(10, 5)(mx.array([[0.0] * 9 + [math.nan]])), "past must be finite, .* in row 0"),
+        (lambda: LinearForecaster(10, 5)(mx.zeros((2, 9))), r"past must have shape \(B, 10\) .*got \(2, 9\)"),
     ],
 )
 def test_bad_input(make: Callable[[], object], message: str) -> None:

@@ -16,7 +16,7 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 from distributed_run import batches
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map
 from models import build
 
 from titans_mlx import Titans
@@ -121,6 +121,16 @@ def test_muon_turns_projections_and_adamw_the_rest() -> None:
     assert any("embedding" in name for name in decayed)
     _, losses = trained(steps=16, optimizer="muon", muon_learning_rate=0.02)
     assert losses[-1] < losses[0]
+
+
+def test_weight_decay_is_decoupled_from_what_muon_turns() -> None:
+    model = build("mac-deep")
+    optimizer = make_optimizer(TrainConfig(steps=5, optimizer="muon", muon_learning_rate=0.02, min_lr_ratio=1.0), model)
+    before = dict(tree_flatten(model.parameters()))
+    optimizer.update(model, tree_map(mx.zeros_like, model.trainable_parameters()))
+    after = dict(tree_flatten(model.parameters()))
+    for name in (name for name in before if name.endswith("_proj.weight")):
+        assert mx.allclose(after[name], (1 - 0.02 * 0.1) * before[name], rtol=1e-6, atol=0)
 
 
 def test_a_loss_above_its_limit_ends_the_run() -> None:

@@ -25,11 +25,11 @@ def wanted() -> bool:
 @contextmanager
 def never() -> Iterator[None]:
     """Steps run as they are written, on every device: a compiled one asks for its operations once, when traced."""
-    _switch["on"] = False
+    before, _switch["on"] = _switch["on"], False
     try:
         yield
     finally:
-        _switch["on"] = True
+        _switch["on"] = before
 
 
 def compiled(function: Callable[..., Any], static: Hashable, *trees: Any) -> Any:

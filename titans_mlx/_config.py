@@ -13,7 +13,7 @@ def choose(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
 def between(name: str, value: Any, low: float, high: float) -> None:
     """Open interval: a gate born at its limit has no gradient."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
-        raise ValueError(f"{name} must lie strictly between {low:g} and {high:g}, got {value!r}")
+        raise ValueError(f"{name} must be a number strictly between {low:g} and {high:g}, got {value!r}")
 
 
 def switch(name: str, value: Any) -> None:

@@ -142,11 +142,11 @@ _switch = {"on": True}
 @contextmanager
 def other_device() -> Iterator[None]:
     """Graphs built within are those of a device that needs nothing of this file: to count what a GPU would launch."""
-    _switch["on"] = False
+    before, _switch["on"] = _switch["on"], False
     try:
         yield
     finally:
-        _switch["on"] = True
+        _switch["on"] = before
 
 
 def on_other_device() -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence
+from titans_mlx._check import check_count, check_float, check_positive, check_rank, check_sequence, check_type
 from titans_mlx._joint import linears
 from titans_mlx.config import ConvBirth
 from titans_mlx.convolution import convolve, qkv_convolutions
@@ -137,6 +137,9 @@ class Attention(nn.Module):
         prefix = self.prefix(persistent)
         q, keys, values, prefix, tails = self._project(x, state, prefix)
         y = attend(q, keys, values, prefix, "causal")
+        if state is None:
+            # Views would keep the queries alive for as long as the cache lives.
+            keys, values = mx.contiguous(keys), mx.contiguous(values)
         return self._merge(y), AttentionState(keys, values, _offset(state) + x.shape[1], tails)
 
     def sliding(
@@ -312,7 +315,8 @@ class Attention(nn.Module):
         allowed = (batch, self.num_heads, cached, self.dim // self.num_heads)
         if isinstance(state, AttentionState):
             tails = [(batch, self.conv_size - 1, self.dim)] * (3 if self.conv_size else 0)
-            given = [tail.shape for tail in state.tails]
+            check_type(f"{name}.tails", state.tails, tuple)
+            given = [getattr(tail, "shape", type(tail).__name__) for tail in state.tails]
             if given != tails:
                 raise ValueError(f"{name}.tails must have shapes {tails} for the batch and this layer, got {given}")
         for field in kind._fields[: kind._fields.index("offset")]:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from titans_mlx._check import set_count
+from titans_mlx._check import check_number, set_count
 from titans_mlx._config import Config, between, choose, switch
 
 Variant = Literal["lmm", "mac", "mag", "mal", "transformer", "sliding_window"]
@@ -54,7 +54,7 @@ class MemoryConfig(Config):
             ``A / ||A||_q^(q-2)`` (Moneta, Miras eq. 24). ``kl``: logarithms, read as their softmax along the inputs,
             times the number of inputs (Memora, Miras eq. 21, 27), at most two layers. The last two anchored; every
             token's weights are formed.
-        retention_power: q of ``lq``.
+        retention_power: q of ``lq``, above 2 and at most 8, beyond which small weights leave float32's range.
         momentum: ``learned`` eta per token, head and layer (eq. 10), or ``none`` (no momentum state at all).
         momentum_init: eta at birth.
         step_size: ``learned`` theta per token, head and layer, or ``fixed`` at ``max_step``.
@@ -174,7 +174,7 @@ class MemoryConfig(Config):
         choose("decay", self.decay, ("learned", "fixed", "none"))
         choose("decay_per", self.decay_per, ("head", "row", "column"))
         choose("retention", self.retention, ("l2", "lq", "kl"))
-        between("retention_power", self.retention_power, 2, float("inf"))
+        check_number("retention_power", self.retention_power, "above 2 and at most 8", lambda q: 2 < q <= 8)
         choose("decay_to", self.decay_to, ("zero", "birth"))
         set_count(self, "decay_rank", 1)
         set_count(self, "key_degree", 1)

@@ -6,7 +6,7 @@ Both see one channel at a time (the same weights for all) and forecast the whole
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_count, check_rank, check_type
+from titans_mlx._check import check_count, check_finite, check_float, check_rank, check_type
 from titans_mlx.blocks import BLOCKS
 from titans_mlx.config import TitansConfig
 
@@ -46,7 +46,7 @@ class Forecaster(nn.Module):
         """Past (B, lookback) float -> forecast (B, horizon).
 
         Raises:
-            ValueError: if ``past`` has another shape.
+            ValueError: if ``past`` has another shape or dtype, or a NaN or infinity.
         """
         _check_past(past, self.lookback)
         mean = past.mean(1, keepdims=True)
@@ -82,14 +82,16 @@ class LinearForecaster(nn.Module):
         """Past (B, lookback) float -> forecast (B, horizon).
 
         Raises:
-            ValueError: if ``past`` has another shape.
+            ValueError: if ``past`` has another shape or dtype, or a NaN or infinity.
         """
         _check_past(past, self.lookback)
-        half = self.window // 2
+        half, level = self.window // 2, past.mean(axis=1, keepdims=True)
+        # Running sums of a level far from 0 would lose the digits of what moves around it.
+        past = past - level
         ends = [mx.repeat(past[:, :1], half, axis=1), past, mx.repeat(past[:, -1:], half, axis=1)]
         sums = mx.cumsum(mx.pad(mx.concatenate(ends, axis=1), ((0, 0), (1, 0))), axis=1)
         trend = (sums[:, self.window :] - sums[:, : -self.window]) / self.window
-        return self.trend(trend) + self.rest(past - trend)
+        return self.trend(trend + level) + self.rest(past - trend)
 
 
 def _check_spans(lookback: int, horizon: int) -> None:
@@ -99,5 +101,7 @@ def _check_spans(lookback: int, horizon: int) -> None:
 
 def _check_past(past: mx.array, lookback: int) -> None:
     check_rank("past", past, 2, "(B, lookback)")
-    if past.shape[1] != lookback:
-        raise ValueError(f"past must have shape (B, {lookback}), got {past.shape}")
+    check_float("past", past)
+    if past.shape[1] != lookback or past.shape[0] == 0:
+        raise ValueError(f"past must have shape (B, {lookback}) with B >= 1, got {past.shape}")
+    check_finite("past", past)

@@ -144,7 +144,7 @@ class Titans(nn.Module):
 
         Raises:
             ValueError: at once, if the prompt or the cache is not one of this model and batch, or not one of prompt
-                and logits is given.
+                and logits is given; later, if the sampler gives anything but an id of the model for every row.
         """
         self.check_start(prompt, cache, logits)
         return self._steps(prompt, self.make_cache() if cache is None else cache, sampler, logits)
@@ -162,8 +162,17 @@ class Titans(nn.Module):
             log_probs = nn.log_softmax(logits.astype(mx.float32))
             chosen = mx.argmax(log_probs, axis=-1) if sampler is None else sampler(log_probs)
             mx.eval(chosen, log_probs, cache)
+            if sampler is not None:
+                self._check_chosen(chosen, len(log_probs))
             yield chosen, log_probs
             logits = self.logits(self.hidden(chosen[:, None], cache)[:, -1])
+
+    def _check_chosen(self, chosen: mx.array, rows: int) -> None:
+        """By NumPy: they have been computed, and a token would otherwise take two more kernels and wait for them."""
+        check_rank("sampler's ids", chosen, 1, "(B,)")
+        ids, count = np.array(chosen), self.config.vocab_size
+        if len(ids) != rows or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= count:
+            raise ValueError(f"sampler's ids must be {rows} integers in [0, {count}), got {ids.dtype} {ids.tolist()}")
 
     def check_start(self, prompt: mx.array | None, cache: Cache | None, logits: mx.array | None) -> None:
         """Raise a ValueError unless generation can begin from these; see :meth:`generate_step`."""

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+from titans_mlx._config import choose
 from titans_mlx._random import random_state_kept
 from titans_mlx.config import TitansConfig, Variant
 from titans_mlx.model import Titans
@@ -49,8 +50,7 @@ def preset(name: str, variant: Variant = "mac", **changes: Any) -> TitansConfig:
     Raises:
         ValueError: no such preset, or a field with a value that is not allowed.
     """
-    if name not in PRESETS:
-        raise ValueError(f"name must be one of {list(PRESETS)}, got {name!r}")
+    choose("name", name, tuple(PRESETS))
     return TitansConfig(**{**PRESETS[name], "variant": variant, **changes})
 
 

@@ -29,6 +29,14 @@ def alone(model: Titans, prompt: str, count: int = 12) -> list[int]:
     return [ids.item() for ids, _ in islice(steps, count)]
 
 
+def test_a_model_made_for_mlx_lm_moves_no_random_state(model_of: GetModel) -> None:
+    mx.random.seed(5)
+    drawn = mx.random.normal((3,))
+    mx.random.seed(5)
+    as_model(model_of("mac"))
+    assert mx.array_equal(mx.random.normal((3,)), drawn)
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("size", [1, 5, 512, 2048])
 def test_prompts_cut_anywhere_give_the_same_tokens(model_of: GetModel, name: str, size: int) -> None:

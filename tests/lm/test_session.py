@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlx.core as mx
@@ -242,6 +243,19 @@ def test_sessions_over_threads_are_bit_for_bit_what_each_is_alone(model_of: GetM
         assert answers == others and same(session, other)
 
 
+@pytest.mark.parametrize("name", ["mac", "mag", "sliding_window"])
+def test_what_one_thread_loaded_another_may_use(name: str, model_of: GetModel, tmp_path: Path) -> None:
+    path, text = tmp_path / "memory.safetensors", TEXT[:15]
+    first = MemorySession(model_of(name))
+    first.feed(text)
+    first.save(path)
+    loaded = MemorySession(model_of(name))
+    loaded.load(path)
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(loaded.generate, "and ", 5).result() == first.generate("and ", 5)
+    assert same(first, loaded)
+
+
 def test_a_seed_leaves_other_draws_as_they_were(model_of: GetModel) -> None:
     def continued(between: bool) -> str:
         mx.random.seed(4)
@@ -322,7 +336,8 @@ def test_nor_does_it_grow_with_what_is_foretold() -> None:
         (lambda s: s.save("x.safetensors"), "must have read something"),
         (lambda s: s.promote(), "must have read something"),
         (lambda s: s.surprise(""), "at least one entry"),
-        (lambda s: s.surprise([1.9, 2.5]), "source must be a text, a Path or integers"),
+        (lambda s: s.surprise([1.9, 2.5]), "source must be a text or integers"),
+        (lambda s: s.generate(None), "prompt must be a text or integers"),
         (lambda s: s.feed([300]), r"source must lie in \[0, 257\)"),
         (lambda s: s.surprise([300]), r"source must lie in \[0, 257\)"),
         (lambda s: s.surprise([2**32 + 5]), r"source must lie in \[0, 257\)"),

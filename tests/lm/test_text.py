@@ -49,6 +49,8 @@ def test_a_folder_a_file_and_lines_of_json(folder: Path, tmp_path: Path) -> None
         list(documents(str(lines)))
     lines.write_text('{"text": "half \\ud83d a pair"}\n')
     assert [document.text for document in documents(str(lines))] == ["half ? a pair"]
+    lines.write_bytes(b'{"text": "caf\xe9"}\n')
+    assert [document.text for document in documents(str(lines))] == ["caf\ufffd"]
 
 
 def test_the_standard_library_is_there_and_is_split_by_module() -> None:
@@ -156,7 +158,9 @@ def test_tokens_in_memory_are_those_on_the_disk(folder: Path, tmp_path: Path) ->
     for part in ("train", "validation", "test"):
         stored = getattr(corpus, part)
         assert np.array_equal(stored.ids, gathered[part].ids) and np.array_equal(stored.starts, gathered[part].starts)
-        assert (stored.bytes, stored.text_sha256) == (gathered[part].bytes, gathered[part].text_sha256)
+        for name in ("bytes", "ends", "text_sha256"):
+            assert getattr(stored, name) == getattr(gathered[part], name)
+        assert stored.ends == len(stored.starts) and stored.bytes_per_token < 1 == stored.bytes_per_token_within
     (tmp_path / "short.txt").write_text("a")
     with pytest.raises(ValueError, match="text for every part, got none for"):
         gather(str(tmp_path / "short.txt"))

@@ -23,7 +23,7 @@ WRONG = {
         "decay_rank": [0, -1, 2.5, True, None],
         "retention": ["l3", None, True],
         "omega": [0, -1, 2.5, True, None],
-        "retention_power": [2, 1.0, -4.0, float("inf"), float("nan"), True, None],
+        "retention_power": [2, 1.0, -4.0, 8.1, float("inf"), float("nan"), True, None],
         "orthogonal_writes": ["yes", 1, None],
         "key_degree": [0, 3, 1.5, True, None],
         "decay_init": [0, 1, -0.1, 1.5, float("nan"), "0.1", None, (0.1, 1.0), [0.1, 0]],

@@ -5,6 +5,7 @@ import mlx.nn as nn
 import pytest
 from mlx.utils import tree_flatten
 
+from titans_mlx import MemoryConfig
 from titans_mlx.memory import CoarseAndFine, recipes
 
 from .cases import assert_close
@@ -58,8 +59,12 @@ def test_everything_learns(tnt):
 def test_bad_input(tnt):
     with pytest.raises(ValueError, match="configs must hold at least one configuration, got"):
         CoarseAndFine(DIM, 2, [])
+    with pytest.raises(ValueError, match="configs must hold at least one configuration, got MemoryConfig"):
+        CoarseAndFine(DIM, 2, MemoryConfig())
     x = mx.ones((1, 3, DIM))
     with pytest.raises(ValueError, match="states must hold one per memory, 3, got 1"):
         tnt(x, [tnt.memories[0].init_state(1)])
+    with pytest.raises(ValueError, match="states must hold one per memory, 3, got int"):
+        tnt(x, 5)
     with pytest.raises(ValueError, match=r"states\[1\] must have the batch size of the input, 1, got 2"):
         tnt(x, [memory.init_state(count) for memory, count in zip(tnt.memories, (1, 2, 1), strict=True)])

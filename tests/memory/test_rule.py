@@ -37,6 +37,11 @@ def test_what_is_no_recipe_has_no_name():
         (recipes.moneta(), [r"A_t = (1 - \alpha_t) A_{t-1} - \theta_t u_t", r"W_t = A_t / \lVert A_t \rVert_{4}^{2}"]),
         (recipes.memora(), [r"Z_t = (1 - \alpha_t) Z_{t-1} - \theta_t u_t", r"W_t = d\, \mathrm{softmax}(Z_t)"]),
         (recipes.atlas(), [r"W_t = (1 - \alpha_t) W_{t-1} + \theta_t\, \mathrm{NS}_5(S_t)"]),
+        (
+            recipes.gated_deltanet(decay_to="birth"),
+            [r"u_t = \nabla \ell_t \text{ at } W_0 + (1 - \alpha_t) (W_{t-1} - W_0)"],
+        ),
+        (recipes.gated_deltanet(decay="fixed"), [r"u_t = \nabla \ell_t \text{ at } (1 - \alpha) W_{t-1}"]),
         (MemoryConfig(decay_to="birth"), [r"W_t = W_0 + (1 - \alpha_t) (W_{t-1} - W_0) + S_t"]),
         (MemoryConfig(normalized_step=True), [r"S_t = \eta_t\, S_{t-1} - \theta_t (1 - \eta_t)\, u_t"]),
         (MemoryConfig(omega=4), [r"\lVert \nabla \ell_i \rVert \le 1 \text{ per layer, by scaling}"]),

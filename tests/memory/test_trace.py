@@ -133,6 +133,8 @@ def test_bad_input_is_named():
         trace(memory, state.rows([0]), inputs)
     with pytest.raises(ValueError, match="words must name the 19 tokens"):
         trace_rows([trace(memory, state, inputs)], ["k0"])
+    with pytest.raises(ValueError, match="row must be one of the 2 sequences traced, got 2"):
+        trace_rows([trace(memory, state, inputs)], [f"k{place}" for place in range(19)], row=2)
 
 
 def test_effective_rank_counts_directions():

@@ -1,12 +1,21 @@
 """The same works on titans-pytorch 0.5.5 (extra ``peers``), the most complete public implementation."""
 
 import warnings
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from titans_mlx.bench.measure import Work
 from titans_mlx.bench.ours import DIM, HEADS, VOCAB
+
+
+def versions() -> dict[str, str] | None:
+    """Of the peer and what it computes with; None where they are not installed."""
+    try:
+        return {name: version(name) for name in ("titans-pytorch", "torch")}
+    except PackageNotFoundError:
+        return None
 
 
 def load(device: str = "cpu") -> tuple[Any, Any]:

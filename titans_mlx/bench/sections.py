@@ -32,17 +32,19 @@ def use(device: str) -> None:
     mx.set_default_device({"cpu": mx.cpu, "gpu": mx.gpu}[device])
 
 
-def compared(measure: str, works: dict[str, Work], repeats: int, tokens: int, reach: float | None = None) -> Row:
-    """Milliseconds of ours and the peer's, and how many times faster ours is."""
+def compared(
+    measure: str, works: dict[str, Work], repeats: int, tokens: int, reach: float | None = None, other: str = "peer"
+) -> Row:
+    """Milliseconds of each work, and how many times faster the first is than the other, where that is there."""
     timings = by_turns(works, repeats)
     row: Row = {"measure": measure}
     for name, timing in timings.items():
         row |= {f"{name}_ms": 1e3 * timing.median, f"{name}_spread": timing.spread}
     row["tokens_per_second"] = tokens / next(iter(timings.values())).median
-    if len(timings) > 1:
-        first, *_, last = timings.values()
-        row["ratio"] = last.median / first.median
-    return row | ({} if reach is None else {"to_reach": reach})
+    if other in timings:
+        first = next(iter(timings.values()))
+        row |= {"ratio": timings[other].median / first.median, "to_reach": reach}
+    return row
 
 
 MEMORY = (
@@ -59,12 +61,9 @@ def memory(device: str, repeats: int) -> Iterator[Row]:
     """The deep memory against the peer's, and the matrix against ours."""
     for what, length, chunk, (peer_chunk, peer_batch), reach in MEMORY:
         x = ours.features(2, length)
-        layer = ours.memory(recipes.titans(chunk_size=chunk))
-        module = peers.memory(peer_chunk, peer_batch, device=device)
-        works = {
-            "ours": getattr(ours, what)(layer, x),
-            "peer": getattr(peers, what)(module, x, device),
-        }
+        works = {"ours": getattr(ours, what)(ours.memory(recipes.titans(chunk_size=chunk)), x)}
+        if peers.versions():
+            works["peer"] = getattr(peers, what)(peers.memory(peer_chunk, peer_batch, device=device), x, device)
         measure = f"{what}, T {length}, chunk {chunk} against ({peer_chunk}, {peer_batch})"
         yield compared(measure, works, repeats, x.shape[0] * length, reach)
     x = ours.features(2, 1024)
@@ -74,7 +73,7 @@ def memory(device: str, repeats: int) -> Iterator[Row]:
             "deep": ours.forward_backward(ours.memory(recipes.titans(chunk_size=chunk)), x),
         }
         measure = f"forward_backward, online matrix against depth 2 with chunk {chunk}"
-        yield compared(measure, works, repeats, 2 * 1024, 3.0)
+        yield compared(measure, works, repeats, 2 * 1024, 3.0, "deep")
 
 
 def train(device: str, repeats: int) -> Iterator[Row]:
@@ -86,9 +85,9 @@ def train(device: str, repeats: int) -> Iterator[Row]:
             # The peer's memory has one set of gates for all its layers.
             shared = chosen.replace(memory=chosen.memory.replace(shared_gates=True))
             works["shared_gates"] = ours.training_step(ours.model(shared), 1, 1024)
-            works["peer"] = peers.mac_step(2, 64, 1024, device)
-        reach = 2.0 if variant == "mac" else None
-        yield compared(f"training step, {variant}, 2 layers, T 1024", works, repeats, 1024, reach)
+            if peers.versions():
+                works["peer"] = peers.mac_step(2, 64, 1024, device)
+        yield compared(f"training step, {variant}, 2 layers, T 1024", works, repeats, 1024, 2.0)
 
 
 def prefill(device: str, repeats: int) -> Iterator[Row]:

@@ -2,10 +2,10 @@
 
 import json
 import os
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from titans_mlx.bench import peers
 from titans_mlx.bench.cost import decode_bytes, model_flops, state_bytes
 from titans_mlx.bench.measure import Row
 from titans_mlx.bench.ours import VARIANTS, config
@@ -22,7 +22,7 @@ MACS = {"M4 (10 GPU cores)": (120e9, 4.3e12), "M4 Max (40 GPU cores)": (546e9, 1
 
 def origin(device: str, repeats: int) -> dict[str, Any]:
     """Where measurements come from: to be asked before the first, since the source may change while they last."""
-    return provenance() | {"device": device, "repeats": repeats, "threads": _threads(), "peer": _peer()}
+    return provenance() | {"device": device, "repeats": repeats, "threads": _threads(), "peer": peers.versions()}
 
 
 def store(path: Path, section: str, rows: list[Row], began: dict[str, Any]) -> None:
@@ -34,13 +34,6 @@ def store(path: Path, section: str, rows: list[Row], began: dict[str, Any]) -> N
 
 def _threads() -> str:
     return os.environ.get("OPENBLAS_NUM_THREADS", "as many as cores")
-
-
-def _peer() -> dict[str, str] | None:
-    try:
-        return {name: version(name) for name in ("titans-pytorch", "torch")}
-    except PackageNotFoundError:
-        return None
 
 
 def write_page(page: Path, results: Path) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import mlx.core as mx
 import mlx.nn as nn
 
-from titans_mlx._check import check_type
+from titans_mlx._check import check_count, check_type
 from titans_mlx._cpu import silu
 from titans_mlx._split import joined, split
 from titans_mlx.attention import Attention, SegmentState
@@ -114,6 +114,7 @@ class MACBlock(nn.Module):
     def check_state(self, state: MACState, batch_size: int, name: str) -> None:
         """Raise a ValueError unless ``state`` is this block's and of this batch size."""
         check_type(name, state, MACState)
+        check_count(f"{name}.offset", state.offset, 0)
         self.memory.check_state(state.memory, batch_size, f"{name}.memory")
         # M_prev and the second query stream are as the memory's own weights and tail.
         tails = state.memory.tails and (state.query_tail, *state.memory.tails[1:])

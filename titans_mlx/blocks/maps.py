@@ -58,10 +58,13 @@ def map_rows(weights: np.ndarray, words: list[str], persistent: int) -> list[dic
         retrieved or segment) and ``weight``.
 
     Raises:
-        ValueError: if there are not S words.
+        ValueError: if there are not S words, or P is not that of the weights.
     """
     if len(words) != len(weights):
         raise ValueError(f"words must name the {len(weights)} tokens of the segment, got {len(words)}")
+    check_count("persistent", persistent, 0)
+    if persistent != weights.shape[1] - 2 * len(words):
+        raise ValueError(f"persistent must be P of weights (S, P + 2 S) = {weights.shape}, got {persistent}")
     names = [f"p{index + 1}" for index in range(persistent)]
     columns = [(PARTS[0], place, name) for place, name in enumerate(names)]
     columns += [(part, place, word) for part in PARTS[1:] for place, word in enumerate(words)]

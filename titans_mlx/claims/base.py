@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
+from titans_mlx._config import choose
+
 Row = dict[str, Any]
 """One line of a tidy table: JSON values by column name."""
 
@@ -103,8 +105,7 @@ def job_id(*parts: str) -> str:
 
 def check_profile(profile: Profile) -> None:
     """Require a known profile."""
-    if profile not in get_args(Profile):
-        raise ValueError(f"profile must be one of {list(get_args(Profile))}, got {profile!r}")
+    choose("profile", profile, get_args(Profile))
 
 
 def part(progress: Progress | None, index: int, count: int) -> Progress | None:

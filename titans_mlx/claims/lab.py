@@ -14,6 +14,7 @@ import mlx.nn as nn
 import numpy as np
 
 from titans_mlx._check import check_count
+from titans_mlx._config import choose
 from titans_mlx.claims.base import Job, Progress, Row, job_id
 from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.interventions import FACTORS, changed, check_change, memories, read
@@ -104,8 +105,7 @@ def make_task(fields: dict[str, Any]) -> Any:
     """
     rest = dict(fields)
     kind = rest.pop("kind", None)
-    if kind not in TASKS:
-        raise ValueError(f"kind must be one of {list(TASKS)}, got {kind!r}")
+    choose("kind", kind, tuple(TASKS))
     try:
         return TASKS[kind](**rest)
     except TypeError as error:

@@ -11,7 +11,8 @@ from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row
 from titans_mlx.claims.fitting import kept_in
 from titans_mlx.claims.recall_runs import training_options
 from titans_mlx.config import TitansConfig
-from titans_mlx.training.files import write_json
+from titans_mlx.model import Titans
+from titans_mlx.training.files import replacing, write_json
 from titans_mlx.training.provenance import provenance
 
 DEMOS = {"LMM matrix": "demo", "MAC": "demo_mac"}
@@ -20,6 +21,19 @@ UNFINISHED = "unfinished"
 """Folder, among the results, of checkpoints of jobs that are under way or were stopped."""
 TEXT_DEMO = "demo_text"
 """Folder, among the results, of the small model of text."""
+
+
+def store_demo(folder: Path, model: Titans, told: dict[str, Any], origin: dict[str, Any]) -> None:
+    """Write a demonstration model: its weights, what is told of it with its configuration, and where it is from.
+
+    The old ``config.json`` goes first: a kill in between leaves no model, never new weights beside old figures.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").unlink(missing_ok=True)
+    with replacing(folder / "model.safetensors") as temporary:
+        model.save_weights(str(temporary))
+    write_json(folder / "provenance.json", origin)
+    write_json(folder / "config.json", {"model": model.config.to_dict(), **told})
 
 
 def result_path(folder: Path, claim: Claim, job: Job) -> Path:

@@ -107,7 +107,7 @@ def _folder(folder: Path) -> Iterator[Document]:
 
 
 def _lines(path: Path) -> Iterator[Document]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

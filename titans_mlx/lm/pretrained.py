@@ -8,6 +8,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 
 from titans_mlx._check import check_type
+from titans_mlx._random import random_state_kept
 from titans_mlx.lm.model import MODEL_TYPE, Model, ModelArgs
 from titans_mlx.lm.tokenizer import BYTE_VOCAB, byte_tokenizer
 from titans_mlx.model import Titans
@@ -85,11 +86,15 @@ def from_pretrained(folder: Path | str) -> tuple[Model, Any]:
 
 
 def as_model(model: Titans) -> Model:
-    """A plain :class:`~titans_mlx.model.Titans` for mlx-lm's functions, of the same parameters, which it shares."""
+    """A plain :class:`~titans_mlx.model.Titans` for mlx-lm's functions, of the same parameters, which it shares.
+
+    Nothing else is taken over: all parameters are trainable, and gates are as trained.
+    """
     check_type("model", model, Titans)
     if isinstance(model, Model):
         return model
-    wrapped = Model(ModelArgs(titans=model.config))
+    with random_state_kept():
+        wrapped = Model(ModelArgs(titans=model.config))
     wrapped.update(model.parameters())
     wrapped.train(model.training)
     return wrapped

@@ -131,7 +131,7 @@ class MemorySession:
         Raises:
             ValueError: nothing to continue, or an option out of its range; the session is as it was.
         """
-        ids = self._encode(prompt)
+        ids = self._encode(prompt, "prompt")
         if not ids and self._now.logits is None:
             raise ValueError("prompt must not be empty before anything was read, got ''")
         now = self._now
@@ -267,10 +267,10 @@ class MemorySession:
             return ids[None]
         return mx.array(np.array(ids, dtype=np.int64))[None]
 
-    def _encode(self, source: str | Sequence[int]) -> list[int]:
+    def _encode(self, source: str | Sequence[int], name: str = "source") -> list[int]:
         if isinstance(source, str):
             return encode(self.tokenizer, source)
-        return _ids(source).tolist()
+        return _ids(source, name, "a text").tolist()
 
     def _pieces(self, source: Source) -> Iterator[Sequence[int] | np.ndarray]:
         """Token ids of the source, a file's piece by piece."""
@@ -281,7 +281,7 @@ class MemorySession:
             if ids := self._encode(source):
                 yield ids
         else:
-            ids = _ids(source)
+            ids = _ids(source, "source", "a text, a Path")
             if ids.size:
                 yield ids
 
@@ -302,16 +302,18 @@ class MemorySession:
             full = config.variant == "transformer"
             keys_values = (arrays[f"{layer}.{count}"], arrays[f"{layer}.{count + 1}"]) if full else None
             states.append(slots.unpack(config, held, position, keys_values))
+        # What is sliced here would else be computed where it is used, and a stream belongs to its thread.
+        mx.eval(states)
         return Snapshot(tuple(states), arrays["logits"], position)
 
 
-def _ids(source: Sequence[int] | np.ndarray | mx.array) -> np.ndarray:
-    """Token ids (T,), those of a memory-mapped file still there."""
+def _ids(source: Sequence[int] | np.ndarray | mx.array, name: str, others: str) -> np.ndarray:
+    """Token ids (T,), those of a memory-mapped file still there; ``others``, what else may be given, is for people."""
     ids = source if isinstance(source, np.ndarray) else np.array(source)
     if ids.size == 0:
         ids = ids.astype(np.int64)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
-        raise ValueError(f"source must be a text, a Path or integers (T,), got {ids.dtype} of shape {ids.shape}")
+        raise ValueError(f"{name} must be {others} or integers (T,), got {ids.dtype} of shape {ids.shape}")
     return ids
 
 

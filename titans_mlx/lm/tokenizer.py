@@ -17,7 +17,7 @@ CHAT_TEMPLATE = (
 class Bytes:
     """What this package asks of a tokenizer, for bytes, without the libraries that Hugging Face's needs.
 
-    Its ids are those of :func:`byte_tokenizer`.
+    Its ids are those of :func:`byte_tokenizer`, which takes ``<|end|>`` in a text for the end of a document.
     """
 
     eos_token_id = END_ID

@@ -29,17 +29,24 @@ class Tokens:
         starts: (D,) where each document begins.
         bytes: of the text in UTF-8.
         text_sha256: of the texts of the whole corpus.
+        ends: how many of the ids are ends of a document.
     """
 
     ids: np.ndarray
     starts: np.ndarray
     bytes: int
     text_sha256: str
+    ends: int = 0
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes of text for a token, on average."""
+        """Bytes of text for a token, on average, ends of documents among them."""
         return self.bytes / len(self.ids)
+
+    @property
+    def bytes_per_token_within(self) -> float:
+        """Bytes of text for a token within a document, on average."""
+        return self.bytes / (len(self.ids) - self.ends)
 
     def batches(
         self, batch_size: int, length: int, seed: int | tuple[int, ...]
@@ -120,7 +127,9 @@ class Corpus:
             raise ValueError(f"{path} is damaged: it has {path.stat().st_size} bytes, not {size}; remove its folder")
         ids = np.memmap(path, dtype=self.meta["dtype"], mode="r")
         starts = np.load(self.folder / f"{part}.starts.npy")
-        return Tokens(ids, starts, self.meta["parts"][part]["bytes"], self.meta["text_sha256"])
+        counts = self.meta["parts"][part]
+        # Folders prepared before ends were counted do not say how many.
+        return Tokens(ids, starts, counts["bytes"], self.meta["text_sha256"], counts.get("ends", 0))
 
 
 def prepare(source: str, folder: Path | str, tokenizer: Any = None) -> Corpus:
@@ -163,7 +172,11 @@ def gather(source: str) -> dict[Part, Tokens]:
     meta = written.meta()
     return {
         part: Tokens(
-            np.concatenate(found), np.array(written.starts[part]), meta["parts"][part]["bytes"], meta["text_sha256"]
+            np.concatenate(found),
+            np.array(written.starts[part]),
+            meta["parts"][part]["bytes"],
+            meta["text_sha256"],
+            meta["parts"][part]["ends"],
         )
         for part, found in ids.items()
     }
@@ -174,7 +187,7 @@ class _Written:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self.parts: dict[str, dict[str, int]] = {part: {"tokens": 0, "bytes": 0} for part in get_args(Part)}
+        self.parts: dict[str, dict[str, int]] = {part: {"tokens": 0, "bytes": 0, "ends": 0} for part in get_args(Part)}
         self.starts: dict[str, list[int]] = {part: [] for part in self.parts}
         self.digest = hashlib.sha256()
 
@@ -192,6 +205,7 @@ class _Written:
             self.starts[part].append(self.parts[part]["tokens"])
             self.parts[part]["tokens"] += len(ids)
             self.parts[part]["bytes"] += len(text)
+            self.parts[part]["ends"] += end is not None
             yield part, ids
 
     def meta(self) -> dict[str, Any]:

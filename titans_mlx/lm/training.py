@@ -117,7 +117,7 @@ def far_scores(model: Titans, tokens: Tokens, text: TextConfig) -> dict[str, Any
     """
     length = far_length(tokens, text)
     losses = nats(model, *tokens.documents(text.documents, length, EVALUATION_SEED))
-    per_token = tokens.bytes_per_token
+    per_token = tokens.bytes_per_token_within
     return {
         "trained_length": text.length,
         "length": length,

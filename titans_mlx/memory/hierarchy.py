@@ -31,7 +31,7 @@ class CoarseAndFine(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, configs: Sequence[MemoryConfig]) -> None:
         super().__init__()
-        if not configs:
+        if not isinstance(configs, Sequence) or not configs:
             raise ValueError(f"configs must hold at least one configuration, got {configs!r}")
         self.dim = dim
         for config in configs:
@@ -51,8 +51,9 @@ class CoarseAndFine(nn.Module):
         check_finite("x", x)
         if states is None:
             states = [memory.init_state(x.shape[0]) for memory in self.memories]
-        if len(states) != len(self.memories):
-            raise ValueError(f"states must hold one per memory, {len(self.memories)}, got {len(states)}")
+        given = len(states) if isinstance(states, Sequence) else type(states).__name__
+        if given != len(self.memories):
+            raise ValueError(f"states must hold one per memory, {len(self.memories)}, got {given}")
         reads, after = [], []
         for index, (memory, state) in enumerate(zip(self.memories, states, strict=True)):
             memory.check_state(state, x.shape[0], f"states[{index}]")

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
-from titans_mlx._check import check_count, check_finite, check_rank, check_sequence, check_type
+from titans_mlx._check import check_count, check_finite, check_float, check_rank, check_sequence, check_type
 from titans_mlx._recompute import recomputed
 from titans_mlx._split import split
 from titans_mlx.config import MemoryConfig
@@ -107,7 +108,9 @@ class NeuralMemory(Projecting):
             if self.config.reset_every:
                 raise ValueError("persistent must be None with reset_every: what they write would be lost at a reset")
             check_rank("persistent", persistent, 2, "(P, dim)")
-            check_sequence("persistent", persistent[None], self.dim)
+            check_float("persistent", persistent)
+            if persistent.shape[1] != self.dim or not len(persistent):
+                raise ValueError(f"persistent must be (P, dim = {self.dim}), P >= 1, got shape {persistent.shape}")
             _, state = self._absorb(persistent[None], self.init_state(1), None, None, changed=False)
             anchor = None if state.anchor is None else state.weights
             return state._replace(position=0, anchor=anchor).repeat(batch_size)
@@ -137,7 +140,8 @@ class NeuralMemory(Projecting):
         """
         check_type("state", state, MemoryState)
         self.check_state(state, state.batch_size if state.weights else 0)
-        rows = mx.array(rows)
+        rows = mx.array(rows) if isinstance(rows, list | np.ndarray) else rows
+        check_type("rows", rows, mx.array)
         if rows.shape != (state.batch_size,) or rows.dtype != mx.bool_:
             raise ValueError(
                 f"rows must be bool of shape ({state.batch_size},), got {rows.dtype} of shape {rows.shape}"

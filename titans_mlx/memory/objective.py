@@ -15,6 +15,9 @@ from titans_mlx.config import OBJECTIVES, MemoryConfig
 SMOOTH = 1e-6
 """``|x|`` is ``sqrt(x^2 + SMOOTH)`` where a power of it has to have a slope at 0 (Miras, section 5.3)."""
 
+TINY = 1e-20
+"""Square of an error or threshold below which float32 cannot tell it from 0."""
+
 TOLERANCE = 1e-2
 """Of a registered gradient: differences of float32 are exact to about 1e-3."""
 
@@ -96,7 +99,8 @@ def error(config: MemoryConfig, output: mx.array, value: mx.array, threshold: mx
     if config.objective == "lp":
         return config.loss_power * difference * _size(difference) ** (config.loss_power - 2)
     square = (difference * difference).sum(-1, keepdims=True)
-    return 2 * difference * threshold * mx.rsqrt(mx.maximum(square, threshold * threshold))
+    # A threshold whose square underflows would divide zero by zero, here or in the outer gradient.
+    return 2 * difference * threshold * mx.rsqrt(mx.maximum(square, mx.maximum(threshold * threshold, TINY)))
 
 
 def _size(x: mx.array) -> mx.array:

@@ -8,6 +8,7 @@ step in the notation of papers whose squared loss carries a factor 1/2.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from titans_mlx._check import check_count
 from titans_mlx.config import MemoryConfig
 
 
@@ -149,6 +150,7 @@ def tnt(coarse: int = 2048, fine: Sequence[int] = (8,), period: int = 2048, **ch
 
 def retnet(num_heads: int, **changes: Any) -> MemoryConfig:
     """RetNet (Sun et al. 2023): ``W_t = gamma_h W_{t-1} + v k^T``, ``gamma_h = 1 - 2^(-5-h)`` for head h = 0, 1, ..."""
+    check_count("num_heads", num_heads)
     fading = tuple(2.0 ** (-5 - head) for head in range(num_heads))
     return linear_attention(**{"decay": "fixed", "decay_init": fading, **changes})
 

@@ -59,7 +59,7 @@ def _objective(config: MemoryConfig) -> str:
 def _gradient(config: MemoryConfig) -> str:
     at = r"W_{t-1}" if config.update == "online" or config.chunk_size == 1 else r"W_{t'}"
     if config.decay_first and config.decay != "none":
-        at = r"(1 - \alpha_t) W_{t-1}"
+        at = _kept(config, "W")
     at = r"W_t" if config.implicit_step else at
     losses = r"\ell_t"
     if config.omega > 1:

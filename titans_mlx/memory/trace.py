@@ -141,11 +141,13 @@ def trace_rows(works: list[Work], words: list[str], row: int = 0) -> list[dict[s
         :class:`Work`.
 
     Raises:
-        ValueError: if there are not T words.
+        ValueError: if there are not T words, or not so many sequences.
     """
     table = []
     for block, work in enumerate(works, 1):
-        _, heads, layers, length = work.theta.shape
+        count, heads, layers, length = work.theta.shape
+        if row not in range(count):
+            raise ValueError(f"row must be one of the {count} sequences traced, got {row!r}")
         if len(words) != length:
             raise ValueError(f"words must name the {length} tokens traced, got {len(words)}")
         for head, layer, position in np.ndindex(heads, layers, length):

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from titans_mlx._check import check_count, set_count
+from titans_mlx._config import choose
 from titans_mlx.tasks.batch import Batch, Seed, as_rng
 from titans_mlx.tasks.text import Part, TextTask
 
@@ -44,8 +45,7 @@ class NeedleTask:
     path: str = ""
 
     def __post_init__(self) -> None:
-        if self.needle not in get_args(Needle):
-            raise ValueError(f"needle must be one of {list(get_args(Needle))}, got {self.needle!r}")
+        choose("needle", self.needle, get_args(Needle))
         set_count(self, "length", len(self._hidden) + len(self._question))
         self._prose(self.length)
 

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from titans_mlx._check import check_count, set_count
+from titans_mlx._config import choose
 from titans_mlx.tasks.batch import Batch, Seed, as_rng, draw_distinct
 
 Asked = Literal["all", "rebound", "kept"]
@@ -57,8 +58,7 @@ class RebindingTask:
             set_count(self, name, 0)
         set_count(self, "num_keys", self.num_pairs)
         set_count(self, "num_rebound", 0)
-        if self.ask not in get_args(Asked):
-            raise ValueError(f"ask must be one of {list(get_args(Asked))}, got {self.ask!r}")
+        choose("ask", self.ask, get_args(Asked))
         least, most = int(self.ask == "rebound"), self.num_pairs - (self.ask == "kept")
         if not least <= self.num_rebound <= most:
             raise ValueError(f"num_rebound must be {least} to {most} with ask={self.ask!r}, got {self.num_rebound}")

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from titans_mlx._check import check_count, set_count
+from titans_mlx._config import choose
 from titans_mlx.tasks.batch import Seed, as_rng
 
 Part = Literal["train", "validation", "test"]
@@ -15,15 +16,17 @@ GENERATED = ("seasonal", "regimes")
 STEPS, CHANNELS, SEED = 14_400, 4, 0
 """Of generated series: as long as ETT's usual 20 months of hours."""
 ETT_MONTH = 30 * 24
-"""Hours; the usual split of ETT is 12, 4 and 4 months of 30 days."""
+"""Hours."""
 
 
 @dataclass(frozen=True)
 class SeriesTask:
     """Windows of a table of series: ``lookback`` steps, then ``horizon`` more to be forecast, one channel each.
 
-    Every channel is brought to mean 0 and spread 1 by its training part. A window's forecast lies within its part; its
-    past may reach into the part before, as usual for these data.
+    The first 60 % are for training, then 20 % each for validation and test; of tables as long as ETT's hourly ones 12,
+    4 and 4 months of 30 days, as usual, and the rest is not used. Every channel is brought to mean 0 and spread 1 by
+    its training part. A window's forecast lies within its part; its past may reach into the part before, as usual for
+    these data.
 
     Attributes:
         data: ``seasonal`` (a daily and a weekly rhythm that drift, a trend, noise), ``regimes`` (oscillations that
@@ -53,8 +56,7 @@ class SeriesTask:
         Raises:
             ValueError: if there is no such part, or it holds no window.
         """
-        if part not in get_args(Part):
-            raise ValueError(f"part must be one of {list(get_args(Part))}, got {part!r}")
+        choose("part", part, get_args(Part))
         first, last = self._span(part)
         count = last - first - self.horizon - (self.lookback if part == "train" else 0) + 1
         if count < 1:
@@ -89,9 +91,10 @@ class SeriesTask:
 
 
 def _ends(steps: int) -> tuple[int, int, int]:
-    """Where training, validation and test end: ETT's usual months where there are as many, else 60, 80, 100 %."""
-    months = (12 * ETT_MONTH, 16 * ETT_MONTH, 20 * ETT_MONTH)
-    return months if steps >= months[-1] else (steps * 6 // 10, steps * 8 // 10, steps)
+    """Where training, validation and test end, see :class:`SeriesTask`."""
+    if 20 * ETT_MONTH <= steps <= 25 * ETT_MONTH:
+        return 12 * ETT_MONTH, 16 * ETT_MONTH, 20 * ETT_MONTH
+    return steps * 6 // 10, steps * 8 // 10, steps
 
 
 @cache
@@ -106,13 +109,16 @@ def table(data: str) -> np.ndarray:
     """The series themselves, (steps, channels) float64.
 
     Raises:
-        ValueError: if ``data`` is neither a name nor a file of numbers.
+        ValueError: if ``data`` is neither a name nor a file of finite numbers, as many in every line.
     """
     if data in GENERATED:
         return {"seasonal": _seasonal, "regimes": _regimes}[data](np.random.default_rng(SEED))
     try:
         lines = Path(data).read_text(encoding="utf-8").splitlines()
-        return np.array([[float(value) for value in line.split(",")[1:]] for line in lines[1:] if line])
+        values = np.array([[float(value) for value in line.split(",")[1:]] for line in lines[1:] if line])
+        if values.size == 0 or not np.isfinite(values).all():
+            raise ValueError("a number is missing or not finite")
+        return values
     except (OSError, ValueError) as error:
         raise ValueError(
             f"data must be one of {list(GENERATED)} or a CSV file (dates, then numbers), got {data!r}: {error}"

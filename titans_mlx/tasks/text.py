@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from titans_mlx._check import check_count, set_count
+from titans_mlx._config import choose
 from titans_mlx.tasks.batch import Batch, Seed, as_rng
 
 Part = Literal["train", "validation", "test"]
@@ -32,8 +33,7 @@ class TextTask:
 
     def __post_init__(self) -> None:
         set_count(self, "length", 1)
-        if self.part not in get_args(Part):
-            raise ValueError(f"part must be one of {list(get_args(Part))}, got {self.part!r}")
+        choose("part", self.part, get_args(Part))
         if len(self._text()) <= self.length:
             raise ValueError(f"length must be below the {len(self._text())} bytes of the text, got {self.length}")
 

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from titans_mlx._check import check_count, set_count
+from titans_mlx._config import choose
 from titans_mlx.tasks.batch import Batch, Seed, as_rng
 
 Group = Literal["parity", "mod5", "s5"]
@@ -38,8 +39,7 @@ class TrackingTask:
     asked: int = 0
 
     def __post_init__(self) -> None:
-        if self.group not in get_args(Group):
-            raise ValueError(f"group must be one of {list(get_args(Group))}, got {self.group!r}")
+        choose("group", self.group, get_args(Group))
         set_count(self, "length", 1)
         set_count(self, "asked", 0)
         if self.asked > self.length:

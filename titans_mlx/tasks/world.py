@@ -233,7 +233,7 @@ def stories(path: str) -> list[Story]:
         number, _, sentence = line.partition(" ")
         parts = [_words(part) for part in sentence.split("\t")[:2]]
         unknown = [word for words in parts for word in words if word not in WORDS]
-        if not number.isdigit() or not parts[0] or unknown:
+        if not number.isdigit() or not all(parts) or unknown:
             raise ValueError(f"path must be a file of bAbI's tasks 1 to 3, got line {place} of {path!r}: {line!r}")
         if number == "1":
             told = []

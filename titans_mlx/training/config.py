@@ -1,12 +1,11 @@
 """How a run is trained: one frozen value, stored with the run and compared when it is resumed."""
 
 import dataclasses
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from titans_mlx._check import check_seed, set_count
+from titans_mlx._check import check_number, check_seed, set_count
+from titans_mlx._config import choose
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class TrainConfig:
         learning_rate: the peak.
         warmup: steps over which the rate rises linearly to the peak; it then falls as a cosine.
         min_lr_ratio: the rate at the last step, as a share of the peak.
-        weight_decay: decoupled (AdamW), on parameters of two or more dimensions (the paper's value is 0.1).
+        weight_decay: decoupled (AdamW, Muon), on parameters of two or more dimensions (the paper's value is 0.1).
         no_decay: patterns (``fnmatch``) of dotted names that are not decayed whatever their dimensions; the memory's
             gains and biases of a norm have an axis of heads.
         betas: AdamW's, with bias correction.
@@ -83,23 +82,22 @@ class TrainConfig:
         for name, least in (("accumulate", 1), ("truncate", 0)):
             set_count(self, name, least)
         for name, allowed in (("optimizer", ("adamw", "muon")), ("dtype", ("float32", "bfloat16"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {list(allowed)}, got {getattr(self, name)!r}")
+            choose(name, getattr(self, name), allowed)
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate must divide batch_size={self.batch_size}, got {self.accumulate}")
         if self.warmup > self.steps:
             raise ValueError(f"warmup must be at most steps={self.steps}, got {self.warmup}")
-        _number("learning_rate", self.learning_rate, "> 0", lambda x: x > 0)
-        _number("muon_learning_rate", self.muon_learning_rate, "> 0", lambda x: x > 0)
+        check_number("learning_rate", self.learning_rate, "> 0", lambda x: x > 0)
+        check_number("muon_learning_rate", self.muon_learning_rate, "> 0", lambda x: x > 0)
         if self.loss_limit is not None:
-            _number("loss_limit", self.loss_limit, "> 0, or None", lambda x: x > 0)
-        _number("min_lr_ratio", self.min_lr_ratio, "between 0 and 1", lambda x: 0 <= x <= 1)
-        _number("weight_decay", self.weight_decay, ">= 0", lambda x: x >= 0)
-        _number("eps", self.eps, "> 0", lambda x: x > 0)
+            check_number("loss_limit", self.loss_limit, "> 0, or None", lambda x: x > 0)
+        check_number("min_lr_ratio", self.min_lr_ratio, "between 0 and 1", lambda x: 0 <= x <= 1)
+        check_number("weight_decay", self.weight_decay, ">= 0", lambda x: x >= 0)
+        check_number("eps", self.eps, "> 0", lambda x: x > 0)
         if self.clip is not None:
-            _number("clip", self.clip, "> 0, or None", lambda x: x > 0)
+            check_number("clip", self.clip, "> 0, or None", lambda x: x > 0)
         for beta in self.betas:
-            _number("betas", beta, ">= 0 and < 1", lambda x: 0 <= x < 1)
+            check_number("betas", beta, ">= 0 and < 1", lambda x: 0 <= x < 1)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-serialisable dict."""
@@ -109,8 +107,3 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`."""
         return cls(**values)
-
-
-def _number(name: str, value: Any, allowed: str, holds: Callable[[float], bool]) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or not holds(value):
-        raise ValueError(f"{name} must be a finite number {allowed}, got {value!r}")

@@ -15,6 +15,19 @@ PROJECTIONS = "*_proj.weight"
 """What Muon orthogonalises: matrices between vectors of the model, not embeddings, gates, taps or memories."""
 
 
+class _Muon(optim.Muon):
+    """Muon with decoupled weight decay: MLX's own makes the decay orthogonal with the gradient, and drowns it."""
+
+    def __init__(self, rate: Callable[[mx.array], mx.array], decay: float) -> None:
+        super().__init__(rate, momentum=0.95, weight_decay=0.0)
+        self.decay = decay
+
+    def apply_single(self, gradient: mx.array, parameter: mx.array, state: dict[str, mx.array]) -> mx.array:
+        """As AdamW decays: a parameter loses the rate times the decay of itself, before its update."""
+        kept = 1 - self.decay * self.learning_rate.astype(parameter.dtype)
+        return super().apply_single(gradient, kept * parameter, state)
+
+
 def learning_rate(config: TrainConfig, peak: float | None = None) -> Callable[[mx.array], mx.array]:
     """The rate as a function of how many updates have been made, which is what MLX's optimisers ask for.
 
@@ -54,7 +67,7 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> optim.MultiOptimize
     optimizers, filters = [adamw(config.weight_decay), adamw(0.0)], [lambda name, _: name in decayed]
     if config.optimizer == "muon":
         rate_of_muon = learning_rate(config, config.muon_learning_rate)
-        optimizers.append(optim.Muon(rate_of_muon, momentum=0.95, weight_decay=config.weight_decay))
+        optimizers.append(_Muon(rate_of_muon, config.weight_decay))
         turned = {name for name in decayed if fnmatchcase(name, PROJECTIONS)}
         filters = [lambda name, _: name in decayed - turned, lambda name, _: name not in turned]
     optimizer = optim.MultiOptimizer(optimizers, filters)
