@@ -40,13 +40,16 @@ def _(results):
 @app.cell(hide_code=True)
 def _():
     asked = mo.ui.dropdown({"rebound keys": "rebound", "keys kept": "kept"}, value="rebound keys", label="Asked for")
-    asked
-    return (asked,)
+    stored = mo.ui.dropdown(
+        {str(pairs): pairs for pairs, _ in (*chunks.PAIRS, chunks.JUDGED)}, value=str(chunks.JUDGED[0]), label="Pairs"
+    )
+    mo.hstack([asked, stored], justify="start")
+    return asked, stored
 
 
 @app.cell(hide_code=True)
-def _(asked, summary):
-    shown = [row for row in summary if row["ask"] == asked.value]
+def _(asked, stored, summary):
+    shown = [row for row in summary if (row["ask"], row["pairs"]) == (asked.value, stored.value)]
     pictures(shown)
     return (shown,)
 
@@ -77,10 +80,10 @@ def _(results, shown):
             mo.md(f"""
             **How to read this.** A row is a trained model, a column the chunk it is tested with. Within a chunk every
             gradient is taken at the weights of the chunk's start (eq. 16), so a key that is bound anew there is not
-            first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. The two
-            values of a key stand 2 to 46 tokens apart. Beside these ({rows_of_mac}): the exact online form has no such
-            chunk, and no bound on its writes; and in MAC the segment, which is the span of its attention, is another
-            length than the chunk.
+            first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. Up to 16
+            pairs, half of them bound anew, were trained; the rule judges 32. Beside these ({rows_of_mac}): the exact
+            online form has no such chunk, and no bound on its writes; and in MAC the segment, which is the span of its
+            attention, is another length than the chunk.
 
             {parts.origin(chunks.CLAIM, results)}
             """),
@@ -105,7 +108,7 @@ def _():
 def _(run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
     live_rows = chunks.summary(parts.run_live(chunks.jobs("quick"), run_lab))
-    pictures([row for row in live_rows if row["ask"] == "rebound"])
+    pictures([row for row in live_rows if (row["ask"], row["pairs"]) == ("rebound", chunks.PAIRS[0][0])])
     return (live_rows,)
 
 

@@ -54,7 +54,7 @@ def _(summary, task):
 @app.function
 def picture(rows):
     """What each part gains or costs, task by task."""
-    models = (*components.LESS, *components.MORE, components.BESIDE)
+    models = (*components.LESS, *components.MORE, *components.BESIDE)
     order = [name for name in models if any(row["model"] == name for row in rows)]
     shown = [row for row in rows if row["gain"] is not None and row["model"] != components.WHOLE]
     if not shown:
@@ -70,7 +70,7 @@ def _(results, summary):
             "Model": row["model"],
             "Accuracy": f"{row['accuracy']:.1%}",
             "95 % interval": f"{row['low']:.1%} to {row['high']:.1%}",
-            "Nats an answer": round(row["nats"], 3),
+            "Nats an answer": round(row["nats"], 3) if "nats" in row else "not finite",
             "Seeds": row["seeds"],
             "Parameters": row["parameters"],
         }
@@ -84,7 +84,8 @@ def _(results, summary):
             of 0 it is worse than the whole, right of it better; the bar is a 95 % interval over trainings. Within one
             unit a difference counts for nothing by the rule, nor does one whose bar crosses 0. The axis is cut at 20
             units; a point at its end lies at the end or beyond. From top to bottom the paper's order of importance,
-            then attention, and a memory that fades to what it was at birth, which the paper does not have.
+            then attention; beside them, of no weight, a memory that fades to what it was at birth, which the paper does
+            not have, and a matrix without the residual and the LayerNorm that *linear memory* keeps.
 
             {parts.origin(components.CLAIM, results)}
             """),

@@ -6,6 +6,7 @@ from typing import Any
 from titans_mlx.claims import (
     CLAIMS,
     capacity,
+    chunks,
     components,
     depth,
     family,
@@ -81,7 +82,7 @@ def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
     if "what" in test:
         return {SLIDING: 0.02, "MAL": 0.9}.get(model, 0.95)
     if "trained" in test:
-        return 1.0 if test["trained"] <= 4 else 0.9
+        return 1.0 if test["trained"] <= 4 or test["pairs"] < chunks.JUDGED[0] else 0.9
     widths = {capacity.MATRIX[width]: width for width in capacity.MATRIX} | {capacity.ANCHORED: 64}
     return 1.0 if test["x"] <= widths.get(model, 128) else 0.5
 

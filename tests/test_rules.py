@@ -38,7 +38,8 @@ def test_smoke_profiles_run(claim) -> None:
 def test_what_is_claimed_is_reproduced(claim) -> None:
     found = claim.judge(rows_of(claim, as_claimed))
     assert found.status == "reproduced", found
-    assert found.figure and f"{5 if claim.id == components.CLAIM.id else 3} seeds" in found.scale
+    seeds = {components.CLAIM.id: 8, chunks.CLAIM.id: 5}.get(claim.id, 3)
+    assert found.figure and f"{seeds} seeds" in found.scale
 
 
 @pytest.mark.parametrize("claim", LAB, ids=lambda claim: claim.id)
@@ -190,7 +191,6 @@ def test_what_has_not_learned_shows_nothing() -> None:
     assert unlearned(mqar.CLAIM, mqar.STALE) == "reproduced in part"
     assert unlearned(mqar.CLAIM, "GLA") == "reproduced", "no part rests on it alone"
     assert unlearned(family.CLAIM, family.DEEP) == "reproduced in part"
-    assert unlearned(chunks.CLAIM, chunks.DEEP) == "reproduced in part"
     assert unlearned(components.CLAIM, components.LESS[0]) == "reproduced", "that is what taking it away costs"
     assert unlearned(variants.CLAIM, "LMM deep") == "reproduced", "it is none of the three"
     assert unlearned(variants.CLAIM, "MAL") == "not reproduced", "no task is left"
@@ -241,12 +241,79 @@ def test_the_rule_of_tracking_at_its_edges() -> None:
         assert changed_rows(tracking.CLAIM, share) == status, (value, status)
 
 
+@pytest.mark.parametrize(("lost", "lacking"), [(2, ""), (3, "LMM deep (chunk 16: fewer than 3 trainings learned)")])
+def test_chunks_are_compared_by_trainings_that_have_learned(lost: int, lacking: str) -> None:
+    rows = rows_of(chunks.CLAIM, as_claimed)
+    for row in rows:
+        if (row["model"], row["trained"]) == (chunks.DEEP, 16) and row["seed"] < lost:
+            row |= {"accuracy": 0.02, "correct": [0.02] * 8}
+    found = chunks.judge(rows)
+    assert found.lacking == (f"does not hold: {lacking}" if lacking else "")
+    assert f"16: 90% of {5 - lost}" in found.figure
+
+
+def test_chunks_without_room_say_so() -> None:
+    found = chunks.judge(rows_of(chunks.CLAIM, lambda settings, test: 0.97))
+    assert found.status == "not reproduced"
+    half = chunks.judge(rows_of(chunks.CLAIM, lambda s, t: 0.97 if s["model"] == chunks.DEEP else as_claimed(s, t)))
+    assert half.lacking == "does not hold: LMM deep (no room)"
+
+
+def test_stories_need_a_recurrence_that_has_learned() -> None:
+    found = stories.judge(
+        rows_of(stories.CLAIM, lambda s, t: 0.4 if s["model"] == "Gated DeltaNet" else as_claimed(s, t))
+    )
+    assert "1 fact (others, Gated DeltaNet not learned at 1,024)" in found.lacking
+    found = stories.judge(rows_of(stories.CLAIM, lambda s, t: 0.4 if t["what"] == "3" else as_claimed(s, t)))
+    assert "3 facts (Titans, not learned at 1,024 either)" in found.lacking
+
+
+def test_others_are_behind_beyond_the_noise_of_seeds() -> None:
+    for seeds, status in (((0.5, 0.6, 0.7), "reproduced"), ((0.2, 0.3, 0.94), "reproduced in part")):
+        found = with_seeds(stories.CLAIM, {SLIDING: seeds}, lambda row: (row["what"], row["x"]) == ("2", stories.FAR))
+        assert found == status
+
+
 def test_what_is_beside_the_components_decides_nothing() -> None:
     rows = rows_of(components.CLAIM, as_claimed)
-    rest = [row for row in rows if row["model"] != components.BESIDE]
+    rest = [row for row in rows if row["model"] not in components.BESIDE]
     whole, without = (components.CLAIM.judge(found) for found in (rows, rest))
     assert whole.status == without.status == "reproduced"
-    assert components.BESIDE in whole.figure and components.BESIDE not in without.figure
+    assert all(name in whole.figure and name not in without.figure for name in components.BESIDE)
+
+
+@pytest.mark.parametrize(
+    ("values", "lacking"),
+    [
+        ((0.945, 0.946) * 4, "no persistent tokens"),
+        ((0.80, 1.10, 0.85, 1.05) * 2, "no persistent tokens (undecided)"),
+    ],
+)
+def test_components_tell_what_is_undecided_from_what_has_no_effect(values: tuple[float, ...], lacking: str) -> None:
+    name = components.LESS[4]
+    rows = rows_of(components.CLAIM, lambda s, t: 0.95 if s["model"] == name else as_claimed(s, t))
+    for row in rows:
+        if (row["model"], row["what"]) == (name, components.PROSE):
+            row["nats"] = 2 - values[row["seed"]]
+    assert lacking in components.judge(rows).lacking.removeprefix("does not hold: ").split("; ")
+
+
+def test_an_order_that_seeds_do_not_share_is_none() -> None:
+    rows = rows_of(components.CLAIM, as_claimed)
+    rng = np.random.default_rng(0)
+    for row in rows:
+        if row["what"] == components.PROSE and row["model"] in components.LESS:
+            row["nats"] += rng.normal(scale=2)
+    found = components.judge(rows)
+    assert "order" in found.lacking
+
+
+def test_a_component_without_which_nothing_is_finite_is_needed() -> None:
+    rows = rows_of(components.CLAIM, as_claimed)
+    for row in rows:
+        if row["what"] == components.PROSE and row["model"] == components.LESS[0]:
+            row["nats"] = None
+    assert components.judge(rows).status == "reproduced"
 
 
 def test_the_rule_of_components_at_its_edges() -> None:

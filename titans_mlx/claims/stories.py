@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile
-from titans_mlx.claims.judging import scale_of, verdict
+from titans_mlx.claims.judging import LEARNED, scale_of, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.reach import GOOD, RULE, STEP, TAPS, judge_reach, reach_models
 from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS, is_full_attention
@@ -91,7 +91,7 @@ def run_stories(job: Job, progress: Progress | None = None) -> list[Row]:
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
     kinds = {str(facts): f"{facts} fact{'s' * (facts > 1)}" for facts in FACTS}
-    parts, figure = judge_reach(rows, kinds, OTHERS, TRAINED, FAR)
+    parts, figure = judge_reach(rows, kinds, OTHERS, TRAINED, FAR, able=OTHERS[:1])
     return verdict(parts, figure, scale_of(rows, f"{TOLD} facts"))
 
 
@@ -99,16 +99,16 @@ PROTOCOL = f"""
 People move between six places, take and leave things; {TOLD} such sentences, in the words of bAbI, are scattered over
 filler words (of 100) in order, then a question: where a person is (one supporting fact), where a thing is (two), or
 where it was before it came to a place (three). Trained on all three together, {TRAIN[0][0]} to {TRAINED:,} words with
-{TRAIN[0][1]} to {TOLD} sentences, the shortest more often, up to three questions a sequence, 1,200 steps.
-{HOW_TRAINED} Validated on three facts at {TRAINED:,} words. Tested at {LENGTHS[0]:,} to {FAR:,} words, 131,072 words
-at each length but at least 32 sequences; full attention, without positions, to {LENGTHS[-2]:,} only and of no weight
-in the rule. The Titans of the claim on recall over distance, Gated DeltaNet and a window of 32, two blocks of width 64
-each, parameters matched within 5 %, with that claim's births but theta at {STEP} and short convolutions
-of {TAPS} taps. bAbI's own test stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it
-where their folder is given. Chance is one place of six; whoever names the place where the last walker to the place in
-question had been before, things left aside, is right more often (with eight facts in 96 % of the questions of three,
-so {TOLD} are told). Taps, births, lengths and steps were chosen by single runs of another seed on other sequences,
-with eight facts.
+{TRAIN[0][1]} to {TOLD} sentences, the shortest more often, up to three questions a sequence, 1,200 steps. {HOW_TRAINED}
+Validated on three facts at {TRAINED:,} words. Tested at {LENGTHS[0]:,} to {FAR:,} words, 131,072 words at each length
+but at least 32 sequences; full attention, without positions, to {LENGTHS[-2]:,} only and of no weight in the rule. The
+Titans of the claim on recall over distance, Gated DeltaNet and a window of 32, two blocks of width 64 each, parameters
+matched within 5 %, with that claim's births but theta at {STEP} and short convolutions of {TAPS} taps. bAbI's own test
+stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it where their folder is given.
+Chance is one place of six; whoever names the place where the last walker to the place in question had been before,
+things left aside, is right more often (with eight facts in 96 % of the questions of three, so {TOLD} are told); and
+whoever takes a thing to be always with the last to have taken it, in 95 % of three facts and 75 % of two. Taps, births,
+lengths and steps were chosen by single runs of another seed on other sequences, with eight facts.
 """
 
 CLAIM = Claim(
@@ -120,7 +120,8 @@ CLAIM = Claim(
     protocol=" ".join(PROTOCOL.split()),
     refuted_by=f"No Titans variant at {GOOD:.0%} at {FAR:,} words; a window or Gated DeltaNet as good.",
     rule="Two parts each for one, two and three facts. "
-    + RULE.format(far=FAR, near=TRAINED, unit="words", others="the window and Gated DeltaNet are"),
+    + RULE.format(far=FAR, near=TRAINED, unit="words", others="the window and Gated DeltaNet are")
+    + f" Gated DeltaNet must besides be right in {LEARNED:.0%} at {TRAINED:,} words.",
     jobs=jobs,
     run_job=run_stories,
     judge=judge,
