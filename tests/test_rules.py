@@ -249,7 +249,7 @@ def test_chunks_are_compared_by_trainings_that_have_learned(lost: int, lacking: 
             row |= {"accuracy": 0.02, "correct": [0.02] * 8}
     found = chunks.judge(rows)
     assert found.lacking == (f"does not hold: {lacking}" if lacking else "")
-    assert f"16: 90% of {5 - lost}" in found.figure
+    assert f"{chunks.DEEP} by chunk 1: 100%" in found.figure and f"(learned: 5, 5, {5 - lost}, 5, 5" in found.figure
 
 
 def test_chunks_without_room_say_so() -> None:

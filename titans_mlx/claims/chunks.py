@@ -108,10 +108,8 @@ def judge(rows: list[Row]) -> Verdict:
         rises = any(_more(b, a, NOISE) for i, a in enumerate(kept) for b in kept[i + 1 :])
         holds = _more(kept[0], kept[-1], GAIN) and not rises and not few
         parts[model if holds else model + _reason(few, shares[-1])] = holds
-        listed = ", ".join(
-            f"{size}: {value:.0%} of {len(found)}" for size, value, found in zip(SIZES, shares, kept, strict=True)
-        )
-        figures.append(f"{model} by chunk {listed} trainings")
+        listed = ", ".join(f"{size}: {value:.0%}" for size, value in zip(SIZES, shares, strict=True))
+        figures.append(f"{model} by chunk {listed} (learned: {', '.join(str(len(seeds)) for seeds in able)} trainings)")
     table = {tuple(r[key] for key in KEYS): r for r in summary(rows)}
     online = [table.get((ONLINE, 0, 0, ask, JUDGED[0])) for ask in ("rebound", "kept")]
     if None not in online:
