@@ -59,31 +59,33 @@ def judge_reach(
         answers, and in at most :data:`FLAT` fewer than at ``near``; whether besides all others are right there in
         :data:`MARGIN` fewer, beyond the noise of seeds. And the accuracies behind it.
     """
-    groups: dict[tuple[str, str, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row["model"], row["what"], row["x"]), []).append(row)
-    table = {(r["model"], r["what"], r["x"]): r for r in summarise(rows, ("model", "what", "x"))}
     parts: dict[str, bool | None] = {}
     figures = []
     for kind, name in kinds.items():
-        found = {(m, x): table.get((m, kind, x)) for m in (*TITANS, *others) for x in (near, far)}
-        if None in found.values():
+        of_kind = [row for row in rows if row["what"] == kind and row["x"] in (near, far)]
+        table = {(row["model"], row["x"]): row for row in summarise(of_kind, ("model", "x"))}
+        if any((model, x) not in table for model in (*TITANS, *others) for x in (near, far)):
             parts[f"{name} (Titans)"] = parts[f"{name} (others)"] = None
             continue
-        at = {key: row["accuracy"] for key, row in found.items()}
+        at = {key: row["accuracy"] for key, row in table.items()}
         best, other = (max(models, key=lambda model: at[model, far]) for models in (TITANS, others))
         holds = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
-        far_off = "" if max(at[model, near] for model in TITANS) >= GOOD else f", not learned at {near:,} either"
-        parts[f"{name} (Titans{far_off})"] = holds
+        known = max(at[model, near] for model in TITANS) >= GOOD
+        parts[f"{name} (Titans{'' if known else f', not learned at {near:,} either'})"] = holds
         lost = [at[model, near] - at[model, far] for model in others if at[model, near] >= LEARNED]
         fell = bool(lost) and min(lost) > FLAT
-        weak = [model for model in able if at[model, near] < LEARNED]
-        ahead = all(surely(gain(groups[best, kind, far], groups[model, kind, far]), MARGIN) for model in others)
-        told = f", {weak[0]} not learned at {near:,}" if weak else ""
-        parts[f"{name} (others{told})"] = holds and ahead and not weak and (fell or not falling)
-        told = [f"{model} {at[model, near]:.0%} to {share(found[model, far])}" for model in (best, other)]
+        weak = [f", {model} not learned at {near:,}" for model in able if at[model, near] < LEARNED]
+        ahead = _ahead([row for row in of_kind if row["x"] == far], best, others)
+        parts[f"{name} (others{''.join(weak)})"] = holds and ahead and not weak and (fell or not falling)
+        told = [f"{model} {at[model, near]:.0%} to {share(table[model, far])}" for model in (best, other)]
         figures.append(f"{name}: {', '.join(told)}")
     return parts, f"{near:,} to {far:,} tokens; {'; '.join(figures)}" if figures else ""
+
+
+def _ahead(rows: Sequence[Row], best: str, others: Sequence[str]) -> bool:
+    """Whether every other model is surely right in :data:`MARGIN` fewer answers of one test."""
+    own = [row for row in rows if row["model"] == best]
+    return all(surely(gain(own, [row for row in rows if row["model"] == model]), MARGIN) for model in others)
 
 
 RULE = (
