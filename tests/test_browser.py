@@ -22,7 +22,7 @@ CONTROLS: dict[str, Callable[[browser.Page], None]] = {
     "02_copying": lambda page: page.choose(0, 1),
     "03_capacity": lambda page: page.choose(0, 1),
     "04_gating": lambda page: page.press("slider", 0, "Home"),
-    "05_chunks": lambda page: page.choose(0, 1),
+    "05_chunks": lambda page: page.choose(1, 3),
     "06_staleness": lambda page: page.choose(0, 1),
     "07_throughput": lambda page: page.choose(0, 1),
     "08_surprise": lambda page: page.choose(0, 1),
