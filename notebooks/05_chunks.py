@@ -80,10 +80,10 @@ def _(results, shown):
             mo.md(f"""
             **How to read this.** A row is a trained model, a column the chunk it is tested with. Within a chunk every
             gradient is taken at the weights of the chunk's start (eq. 16), so a key that is bound anew there is not
-            first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. Up to 16
-            pairs, half of them bound anew, were trained; the rule judges 32. Beside these ({rows_of_mac}): the exact
-            online form has no such chunk, and no bound on its writes; and in MAC the segment, which is the span of its
-            attention, is another length than the chunk.
+            first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. Up to
+            {chunks.PAIRS[-1][0]} pairs, half of them bound anew, were trained; the rule judges {chunks.JUDGED[0]}.
+            Beside these ({rows_of_mac}): the exact online form has no such chunk, and no bound on its writes; and in
+            MAC the segment, which is the span of its attention, is another length than the chunk.
 
             {parts.origin(chunks.CLAIM, results)}
             """),

@@ -93,3 +93,13 @@ def changed_rows(claim, differs: Callable[[dict[str, Any], dict[str, Any]], floa
         return as_claimed(settings, test) if other is None else other
 
     return claim.judge(rows_of(claim, share)).status
+
+
+def with_seeds(claim, values: dict[str, tuple[float, ...]], where: Callable[[dict[str, Any]], bool]) -> str:
+    """The verdict where the seeds of some models differ: ``values`` by model, in rows that ``where`` picks."""
+    rows = rows_of(claim, as_claimed)
+    for row in rows:
+        if row["model"] in values and where(row):
+            right = values[row["model"]][row["seed"]]
+            row |= {"accuracy": right, "correct": [right] * 8, "nats": 2 - right}
+    return claim.judge(rows).status

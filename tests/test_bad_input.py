@@ -147,6 +147,11 @@ MIXED: dict[str, tuple[str, Callable[[Any, Any], Any], str]] = {
         lambda _, later: later._replace(query_tail=later.query_tail[:1]),
         r"query_tail must have the batch size",
     ),
+    "mac, an offset of text": (
+        "mac-deep",
+        lambda _, later: later._replace(offset="5"),
+        r"offset must be an integer >= 0, got '5'",
+    ),
     "mac, no tail": ("mac-deep", lambda _, later: later._replace(query_tail=None), "query_tail must come from"),
 }
 

@@ -17,7 +17,7 @@ from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.report import CLAIMS_TABLE, RECIPES_TABLE, check_table, write_table
 from titans_mlx.claims.statistics import accuracy_interval, gain, surely
-from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, stored_rows
+from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, store_demo, stored_rows
 from titans_mlx.claims.streaming import recall_by_distance
 from titans_mlx.claims.training import asked_logits, recall_batches, recall_loss
 from titans_mlx.config import TitansConfig, Variant
@@ -287,3 +287,20 @@ def test_a_result_of_a_value_no_longer_allowed_is_passed_over(tmp_path: Path) ->
     settings["architecture"]["memory"]["activation"] = "tanh"
     path.write_text(json.dumps({"settings": settings, "provenance": {}, "rows": [{"accuracy": 1.0}]}))
     assert stored_rows(tmp_path, CLAIM) == []
+
+
+def test_a_demonstration_model_is_never_beside_the_figures_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Titans(TitansConfig(vocab_size=8, dim=8, num_heads=2, num_layers=1))
+    store_demo(tmp_path, model, {"scores": 1}, {"commit": "a"})
+    told = json.loads((tmp_path / "config.json").read_text())
+    assert told["scores"] == 1 and TitansConfig.from_dict(told["model"]) == model.config
+
+    def killed(path: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "save_weights", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store_demo(tmp_path, model, {"scores": 2}, {"commit": "b"})
+    assert not (tmp_path / "config.json").exists()

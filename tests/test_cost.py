@@ -7,8 +7,9 @@ import pytest
 from mlx.utils import tree_flatten
 from models import tree_bytes, uniform
 
-from titans_mlx import MemoryConfig, Titans, TitansConfig
-from titans_mlx._cpu import other_device
+from titans_mlx import MemoryConfig, Titans, TitansConfig, _compiled
+from titans_mlx._compiled import never, wanted
+from titans_mlx._cpu import on_other_device, other_device
 from titans_mlx.bench.cost import counted, decode_bytes, flops, memory_flops, model_flops, state_bytes
 from titans_mlx.config import Variant
 from titans_mlx.memory import MemoryState, NeuralMemory, recipes
@@ -67,6 +68,17 @@ def test_what_a_gpu_would_compile_is_counted_every_time() -> None:
             with counted() as found:
                 memory(x)
             assert flops(found) / 32 == memory_flops(memory.config, 32, 2)
+
+
+@pytest.mark.parametrize(("switch", "is_on"), [(other_device, on_other_device), (never, lambda: not wanted())])
+def test_switches_may_be_nested(switch: Any, is_on: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_compiled, "on_other_device", lambda: True)
+    assert not is_on()
+    with switch():
+        with switch():
+            assert is_on()
+        assert is_on()
+    assert not is_on()
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -6,8 +6,10 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from titans_mlx import MemoryConfig, Titans, TitansConfig
+from titans_mlx.lm import MemorySession
 from titans_mlx.lm.pretrained import save_pretrained
 from titans_mlx.lm.scores import text_loss
 from titans_mlx.memory import recipes
@@ -66,6 +68,19 @@ def trained(config: TitansConfig, steps: int = 30) -> Titans:
 
     train(model, text_loss, batches, TrainConfig(steps=steps, learning_rate=1e-2, compile=False))
     return model
+
+
+def arrays_of(session: MemorySession) -> list[np.ndarray]:
+    """Everything a session holds."""
+    now = session.snapshot()
+    leaves = [leaf for _, leaf in tree_flatten([*now.states, now.logits]) if isinstance(leaf, mx.array)]
+    return [np.array(leaf) for leaf in leaves]
+
+
+def same(a: MemorySession, b: MemorySession) -> bool:
+    """Bit for bit."""
+    pairs = zip(arrays_of(a), arrays_of(b), strict=True)
+    return a.position == b.position and all(np.array_equal(x, y) for x, y in pairs)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,6 @@
 """A session's memory is its own: kept, copied, undone, refused, and never seen by another."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlx.core as mx
@@ -15,23 +13,10 @@ from titans_mlx import Titans
 from titans_mlx.lm import MemorySession, byte_tokenizer
 from titans_mlx.lm.session import FILE_PIECE, _file_pieces
 
-from .conftest import MODELS, TEXT, config_of, ids_of
+from .conftest import MODELS, TEXT, arrays_of, config_of, ids_of, same
 
 GetModel = Callable[[str], Titans]
 FACT = "a fact: the key is 7. "
-
-
-def arrays_of(session: MemorySession) -> list[np.ndarray]:
-    """Everything a session holds."""
-    now = session.snapshot()
-    leaves = [leaf for _, leaf in tree_flatten([*now.states, now.logits]) if isinstance(leaf, mx.array)]
-    return [np.array(leaf) for leaf in leaves]
-
-
-def same(a: MemorySession, b: MemorySession) -> bool:
-    """Bit for bit."""
-    pairs = zip(arrays_of(a), arrays_of(b), strict=True)
-    return a.position == b.position and all(np.array_equal(x, y) for x, y in pairs)
 
 
 def fed(session: MemorySession) -> MemorySession:
@@ -211,49 +196,6 @@ def test_only_promote_puts_a_session_into_a_model_and_into_a_new_one(model_of: G
         session = MemorySession(model_of("transformer"))
         session.feed("x")
         session.promote()
-
-
-def test_sessions_over_threads_are_bit_for_bit_what_each_is_alone(model_of: GetModel) -> None:
-    """32 sessions, each fed and asked in turns, on 4 threads of 8 that take turns among their own."""
-    model = model_of("mac")
-    texts = [[TEXT[start : start + 11 + start % 5] for start in range(first, first + 60, 20)] for first in range(32)]
-
-    def step(session: MemorySession, text: str) -> str:
-        session.feed(text)
-        return session.generate("and ", 3, temperature=0.8, seed=len(text))
-
-    alone = []
-    for own in texts:
-        session = MemorySession(model)
-        alone.append((session, [step(session, text) for text in own]))
-    together = [(MemorySession(model), []) for _ in texts]
-
-    def work(worker: int) -> None:
-        for turn in range(3):
-            for index in range(worker, 32, 4):
-                session, answers = together[index]
-                answers.append(step(session, texts[index][turn]))
-
-    threads = [threading.Thread(target=work, args=(worker,)) for worker in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for (session, answers), (other, others) in zip(alone, together, strict=True):
-        assert answers == others and same(session, other)
-
-
-@pytest.mark.parametrize("name", ["mac", "mag", "sliding_window"])
-def test_what_one_thread_loaded_another_may_use(name: str, model_of: GetModel, tmp_path: Path) -> None:
-    path, text = tmp_path / "memory.safetensors", TEXT[:15]
-    first = MemorySession(model_of(name))
-    first.feed(text)
-    first.save(path)
-    loaded = MemorySession(model_of(name))
-    loaded.load(path)
-    with ThreadPoolExecutor() as pool:
-        assert pool.submit(loaded.generate, "and ", 5).result() == first.generate("and ", 5)
-    assert same(first, loaded)
 
 
 def test_a_seed_leaves_other_draws_as_they_were(model_of: GetModel) -> None:

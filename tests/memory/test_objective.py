@@ -72,6 +72,14 @@ def test_what_is_refused(name, loss, error, message):
     assert list(objective.OWN) == OBJECTIVES
 
 
+@pytest.mark.parametrize("threshold", [1e-15, 1e-25])
+def test_a_threshold_whose_square_underflows_divides_nothing_by_zero(threshold):
+    memory = NeuralMemory(8, 2, objective="huber", threshold="fixed", threshold_init=threshold)
+    x = mx.concatenate([mx.zeros((1, 5, 8)), mx.random.normal((1, 5, 8))], axis=1)
+    loss, gradient = mx.value_and_grad(lambda x: memory(x)[0].square().sum())(x)
+    assert mx.isfinite(loss).item() and mx.isfinite(gradient).all().item()
+
+
 def test_a_loss_with_kinks_is_one_too():
     assert objective.register("l1", lambda output, value: mx.abs(output - value).sum(-1)) < 1e-2
 

@@ -246,6 +246,9 @@ def test_every_recipe_is_a_layer(config):
 def test_a_recipe_takes_changes_and_refuses_what_does_not_fit():
     assert recipes.deltanet(chunk_size=16).chunk_size == 16
     assert recipes.retnet(3).decay_init == (1 / 32, 1 / 64, 1 / 128)
+    for heads in ("a", 2.0, 0):
+        with pytest.raises(ValueError, match=f"num_heads must be an integer >= 1, got {heads!r}"):
+            recipes.retnet(heads)
     with pytest.raises(ValueError, match="depth=2"):
         recipes.gated_deltanet(depth=2)
     with pytest.raises(ValueError, match=r"one per head \(4\), got 2 numbers"):

@@ -97,24 +97,31 @@ def judge(rows: list[Row]) -> Verdict:
     parts: dict[str, bool | None] = {}
     figures = []
     for model in (MATRIX, DEEP):
-        own = [_by_seed(rows, model, size) for size in SIZES]
-        if not all(own):
+        own = {size: _by_seed(rows, model, size) for size in SIZES}
+        if all(own.values()):
+            name, holds, figure = _judged(model, own, {size: _learned(rows, model, size) for size in SIZES})
+            parts[name] = holds
+            figures.append(figure)
+        else:
             parts[model] = None
-            continue
-        able = [_learned(rows, model, size) for size in SIZES]
-        few = [size for size, seeds in zip(SIZES, able, strict=True) if len(seeds) < ENOUGH]
-        kept = [[row for row in found if row["seed"] in seeds] for found, seeds in zip(own, able, strict=True)]
-        shares = [np.mean([row["accuracy"] for row in found]) if found else np.nan for found in kept]
-        rises = any(_more(b, a, NOISE) for i, a in enumerate(kept) for b in kept[i + 1 :])
-        holds = _more(kept[0], kept[-1], GAIN) and not rises and not few
-        parts[model if holds else model + _reason(few, shares[-1])] = holds
-        listed = ", ".join(f"{size}: {value:.0%}" for size, value in zip(SIZES, shares, strict=True))
-        figures.append(f"{model} by chunk {listed} (learned: {', '.join(str(len(seeds)) for seeds in able)} trainings)")
     table = {tuple(r[key] for key in KEYS): r for r in summary(rows)}
     online = [table.get((ONLINE, 0, 0, ask, JUDGED[0])) for ask in ("rebound", "kept")]
     if None not in online:
         figures.append(f"{ONLINE} {sum(row['accuracy'] for row in online) / 2:.0%}")
     return verdict(parts, "; ".join(figures), scale_of(rows, f"{JUDGED[0]} pairs, {JUDGED[1]} of them rebound"))
+
+
+def _judged(model: str, own: dict[int, list[Row]], able: dict[int, set[int]]) -> tuple[str, bool, str]:
+    """A memory's part by name, whether it holds, and its figures: by chunk, its rows and the seeds that learned."""
+    kept = [[row for row in found if row["seed"] in able[size]] for size, found in own.items()]
+    few = [size for size, seeds in able.items() if len(seeds) < ENOUGH]
+    shares = [float(np.mean([row["accuracy"] for row in found])) if found else np.nan for found in kept]
+    rises = any(_more(b, a, NOISE) for i, a in enumerate(kept) for b in kept[i + 1 :])
+    holds = _more(kept[0], kept[-1], GAIN) and not rises and not few
+    listed = ", ".join(f"{size}: {value:.0%}" for size, value in zip(own, shares, strict=True))
+    learned = ", ".join(str(len(seeds)) for seeds in able.values())
+    figure = f"{model} by chunk {listed} (learned: {learned} trainings)"
+    return (model if holds else model + _reason(few, shares[-1])), holds, figure
 
 
 def _reason(few: list[int], last: float) -> str:

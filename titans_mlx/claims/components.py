@@ -139,13 +139,9 @@ def judge(rows: list[Row]) -> Verdict:
         complete = all(row is not None and row["gain"] is not None for row in found.values())
         if complete:
             figures.append(f"{model} {', '.join(_told(task, row) for task, row in found.items())}")
-        if model in BESIDE:
-            continue
-        wanted = 1 if model in MORE else -1
-        sides = [wanted * _side(found[task]) for task in telling] if complete else []
-        holds = 1 in sides and -1 not in sides
-        undecided = complete and not holds and -1 not in sides and any(_open(found[task], wanted) for task in telling)
-        parts[f"{model} (undecided)" if undecided else model] = holds if complete else None
+        if model not in BESIDE:
+            name, holds = _part(model, [found[task] for task in telling]) if complete else (model, None)
+            parts[name] = holds
     order = _order(rows)
     parts["order"] = None if order is None else surely(order, ORDER)
     if order is not None:
@@ -153,6 +149,15 @@ def judge(rows: list[Row]) -> Verdict:
     unlearned = "".join(f"; {WHOLE} has not learned {task}" for task in TESTS if task not in telling)
     told = f"against {WHOLE}, points in recall and rebinding, nats a byte in prose{unlearned}: " if figures else ""
     return verdict(parts, told + "; ".join(figures), scale_of(rows, "one block of width 64"))
+
+
+def _part(model: str, rows: list[Row]) -> tuple[str, bool]:
+    """A model's part by name, and whether it holds: as much as counts on some task, and the contrary on none."""
+    wanted = 1 if model in MORE else -1
+    sides = [wanted * _side(row) for row in rows]
+    holds = 1 in sides and -1 not in sides
+    undecided = set(sides) == {0} and any(_open(row, wanted) for row in rows)
+    return (f"{model} (undecided)" if undecided else model), holds
 
 
 def _finite(rows: list[Row]) -> list[Row]:

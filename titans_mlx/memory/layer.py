@@ -141,11 +141,9 @@ class NeuralMemory(Projecting):
         check_type("state", state, MemoryState)
         self.check_state(state, state.batch_size if state.weights else 0)
         rows = mx.array(rows) if isinstance(rows, list | np.ndarray) else rows
-        check_type("rows", rows, mx.array)
-        if rows.shape != (state.batch_size,) or rows.dtype != mx.bool_:
-            raise ValueError(
-                f"rows must be bool of shape ({state.batch_size},), got {rows.dtype} of shape {rows.shape}"
-            )
+        given = f"{rows.dtype} of shape {rows.shape}" if isinstance(rows, mx.array) else type(rows).__name__
+        if not isinstance(rows, mx.array) or rows.shape != (state.batch_size,) or rows.dtype != mx.bool_:
+            raise ValueError(f"rows must be bool of shape ({state.batch_size},), got {given}")
         return where_rows(rows, self.init_state(state.batch_size, persistent), state)
 
     def __call__(
