@@ -5,7 +5,7 @@ from functools import cache, partial
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.judging import MORE_RULE, more, scale_of, summarise, verdict
+from titans_mlx.claims.judging import MORE_RULE, more, more_part, scale_of, summarise, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.statistics import share
@@ -119,7 +119,8 @@ def judge(rows: list[Row]) -> Verdict:
         parts[f"{name} rebinds"] = None if held is None else good and held
     far = found((DEEP, *MIRAS), RECALL, FAR)
     for name in MIRAS:
-        parts[f"{name} recalls farther"] = more(far[name], far[DEEP], MORE)
+        part, held = more_part(f"{name} recalls farther", far[name], far[DEEP], MORE)
+        parts[part] = held
     return verdict(parts, "; ".join(figures), scale_of(rows, "one block of width 64"))
 
 

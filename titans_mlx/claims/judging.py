@@ -61,6 +61,16 @@ def more(first: Sequence[Row], second: Sequence[Row], least: float) -> bool | No
     return learned([*first, *second]) and surely(gain(first, second), least)
 
 
+def more_part(part: str, first: Sequence[Row], second: Sequence[Row], least: float) -> tuple[str, bool | None]:
+    """A part that asks for :func:`more`, and whether it holds; where it does not for another reason, named with it."""
+    held = more(first, second, least)
+    if held is not False:
+        return part, held
+    if not learned([*first, *second]):
+        return f"{part} (not learned)", held
+    return f"{part} (within the noise of seeds)" if gain(first, second)["value"] >= least else part, held
+
+
 MORE_RULE = (
     f"By so much means: on average over seeds, with the 95 % interval of the difference (Student's t over seeds, each "
     f"with its own counterpart) above 0, and every training of both right in {LEARNED:.0%} of its validation answers."

@@ -14,7 +14,7 @@ from titans_mlx.claims.family import (
     TOO_DEAR,
     architectures,
 )
-from titans_mlx.claims.judging import MORE_RULE, learned, more, scale_of, summarise, verdict
+from titans_mlx.claims.judging import MORE_RULE, learned, more_part, scale_of, summarise, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
 from titans_mlx.claims.statistics import gain, surely
 
@@ -67,9 +67,9 @@ def judge(rows: list[Row]) -> Verdict:
         for name in (*NAMES, STALE)
         for option in (WITH, WITHOUT)
     }
-    parts: dict[str, bool | None] = {
-        part: more(groups[first, WITH], groups[second, WITH], MORE) for part, (first, second) in OVER.items()
-    }
+    parts = dict(
+        more_part(part, groups[first, WITH], groups[second, WITH], MORE) for part, (first, second) in OVER.items()
+    )
     gains = {name: (groups[name, WITH], groups[name, WITHOUT]) for name in NAMES}
     complete = all(first and second for first, second in gains.values())
     able = {name: pair for name, pair in gains.items() if learned(pair[0])}
