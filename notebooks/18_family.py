@@ -114,7 +114,8 @@ def _(results):
             parts.numbers(recalled, {"Convolution": "option"}),
             mo.md(f"""
             **How to read this.** A line is a recipe, right is better; 32 pairs, twice as many as in training. Two
-            recipes that differ in one choice tell what the choice is worth. The dashed line is chance.
+            recipes that differ in one choice tell what the choice is worth, if both have learned the task: a wide
+            interval is of trainings that have and others that have not. The dashed line is chance.
 
             {parts.origin(mqar.CLAIM, results)}
             """),

@@ -76,6 +76,7 @@ def judge(rows: list[Row]) -> Verdict:
     helped = [surely(gain(first, second), MUCH) for first, second in able.values()] if complete else []
     parts["convolution"] = bool(helped) and all(helped) if complete else None
     figures = [f"{JUDGED} pairs, {option}: {_listed(groups, option)}" for option in (WITH, WITHOUT)]
+    figures.append("in brackets where a training has not learned its task")
     return verdict(parts, "; ".join(figures) if rows else "", scale_of(rows, "two blocks of width 64"))
 
 
