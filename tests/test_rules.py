@@ -23,7 +23,6 @@ from titans_mlx.claims import (
     tracking,
     variants,
 )
-from titans_mlx.claims.judging import more_part
 from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS
 
 
@@ -136,23 +135,6 @@ def test_differences_count_beyond_the_noise_of_seeds(claim, model: str) -> None:
         values = {model: tuple(base + gain for gain in seeds)}
         found = with_seeds(claim, values, lambda row: all(row.get(key) == value for key, value in far.items()))
         assert found == status, "7 points each time; 4; 7 on average, once none"
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "validation", "part"),
-    [
-        ((0.96, 0.98, 0.97), 0.9, ("a over b", True)),
-        ((0.94, 0.95, 0.93), 0.9, ("a over b", False)),
-        ((1.05, 0.85, 1.02), 0.9, ("a over b (within the noise of seeds)", False)),
-        ((0.96, 0.98, 0.97), 0.4, ("a over b (not learned)", False)),
-    ],
-)
-def test_a_part_that_does_not_hold_says_why(accuracies, validation: float, part: tuple[str, bool]) -> None:
-    def rows_with(values, validated: float = 0.9):
-        return [{"seed": n, "accuracy": v, "validation_accuracy": validated} for n, v in enumerate(values)]
-
-    assert more_part("a over b", rows_with(accuracies), rows_with((0.9,) * 3, validation), 0.05) == part
-    assert more_part("a over b", [], rows_with(accuracies), 0.05) == ("a over b", None)
 
 
 def test_what_has_not_learned_shows_nothing() -> None:

@@ -62,7 +62,9 @@ def more(first: Sequence[Row], second: Sequence[Row], least: float) -> bool | No
 
 
 def more_part(part: str, first: Sequence[Row], second: Sequence[Row], least: float) -> tuple[str, bool | None]:
-    """A part that asks for :func:`more`, and whether it holds; where it does not for another reason, named with it."""
+    """A part that asks for :func:`more`, named with why it does not hold where that is not the difference itself; and
+    whether it holds.
+    """
     held = more(first, second, least)
     if held is not False:
         return part, held
