@@ -113,9 +113,10 @@ def _(results):
             compared(recalled, "option", (mqar.WITH, mqar.WITHOUT)),
             parts.numbers(recalled, {"Convolution": "option"}),
             mo.md(f"""
-            **How to read this.** A line is a recipe, right is better; 32 pairs, twice as many as in training. Two
-            recipes that differ in one choice tell what the choice is worth, if both have learned the task: a wide
-            interval is of trainings that have and others that have not. The dashed line is chance.
+            **How to read this.** A line is a recipe, right is better; {mqar.JUDGED} pairs, where training had up to
+            {mqar.TRAINED[-1]}. Two recipes that differ in one choice tell what the choice is worth, if both have
+            learned the task: a wide interval is of trainings that have and others that have not. The dashed line is
+            chance.
 
             {parts.origin(mqar.CLAIM, results)}
             """),
@@ -142,8 +143,9 @@ def _(results):
             compared(found, "test", tuple(asked.values())) if found else mo.md("*Too little is stored for a chart.*"),
             parts.numbers(both, {"Test": "what", "Distance, or keys rebound": "x"}),
             mo.md(f"""
-            **How to read this.** A line is a recipe. *Recall* asks for a value that stands 4,096 words back, trained
-            with at most 128; *all rebound* for the last of two values of a key. A memory of sums holds both.
+            **How to read this.** A line is a recipe. *Recall* asks for a value that stands {family.FAR:,} words back,
+            trained with at most {family.TRAINED}; *all rebound* for the last of two values of a key. A memory of sums
+            holds both.
 
             {parts.origin(family.CLAIM, results)}
             """),
