@@ -32,7 +32,7 @@ def _():
 @app.cell
 def _(results):
     rows = parts.evidence(chunks.CLAIM, results)
-    summary = chunks.summary(rows)
+    summary = chunks.summary(chunks.counted(rows))
     parts.verdict(chunks.CLAIM, rows)
     return (summary,)
 
@@ -56,13 +56,17 @@ def _(asked, stored, summary):
 
 @app.function
 def pictures(rows):
-    """Trained by tested chunk of each memory, then everything at the chunk it was trained with."""
+    """Trained by tested chunk of each memory, MAC's chunk by its segment, then memories at their own chunk."""
     titles = ("Chunk when tested (tokens)", "Chunk when trained (tokens)")
     matrices = [
         plots.matrix_chart(found, "x", "trained", titles, heading=model)
         for model in (chunks.MATRIX, chunks.DEEP)
         if (found := [row for row in rows if row["model"] == model])
     ]
+    names = {chunks.mac_name(segment, size): segment for segment in chunks.SEGMENTS for size in chunks.SEGMENTS}
+    if mac := [{**row, "segment": names[row["model"]]} for row in rows if row["model"] in names]:
+        titles = ("Chunk (tokens)", "Segment (tokens)")
+        matrices.append(plots.matrix_chart(mac, "trained", "segment", titles, heading="MAC"))
     own = [row for row in rows if row["x"] == row["trained"] and row["model"] in (chunks.MATRIX, chunks.DEEP)]
     if not own:
         return mo.callout(mo.md("Too little is stored for a chart."), kind="info")
@@ -72,8 +76,7 @@ def pictures(rows):
 
 @app.cell(hide_code=True)
 def _(results, shown):
-    others = [row for row in shown if row["model"] not in (chunks.MATRIX, chunks.DEEP)]
-    rows_of_mac = "; ".join(f"{row['model']}: {row['accuracy']:.0%}" for row in others)
+    online = ", ".join(f"{row['accuracy']:.0%}" for row in shown if row["model"] == chunks.ONLINE) or "not run"
     mo.vstack(
         [
             parts.numbers(shown, {"Trained at": "trained", "Tested at": "x", "Asked": "ask"}),
@@ -82,8 +85,9 @@ def _(results, shown):
             gradient is taken at the weights of the chunk's start (eq. 16), so a key that is bound anew there is not
             first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. Up to
             {chunks.PAIRS[-1][0]} pairs, half of them bound anew, were trained; the rule judges {chunks.JUDGED[0]}.
-            Beside these ({rows_of_mac}): the exact online form has no such chunk, and no bound on its writes; and in
-            MAC the segment, which is the span of its attention, is another length than the chunk.
+            Trainings that have not learned are left out, as the rule has it. The matrix's exact online form ({online})
+            has no such chunk, and no bound on its writes. In MAC the segment, which is the span of its attention, is
+            another length than the chunk; its chart tells the two apart.
 
             {parts.origin(chunks.CLAIM, results)}
             """),

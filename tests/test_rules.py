@@ -197,6 +197,8 @@ def test_chunks_are_compared_by_trainings_that_have_learned(lost: int, lacking: 
     for row in rows:
         if (row["model"], row["trained"]) == (chunks.DEEP, 16) and row["seed"] < lost:
             row |= {"accuracy": 0.02, "correct": [0.02] * 8}
+    left = {row["seed"] for row in chunks.counted(rows) if (row["model"], row["trained"]) == (chunks.DEEP, 16)}
+    assert left == set(range(lost, 5))
     found = chunks.judge(rows)
     assert found.lacking == (f"does not hold: {lacking}" if lacking else "")
     assert f"{chunks.DEEP} by chunk 1: 100%" in found.figure and f"(learned: 5, 5, {5 - lost}, 5, 5" in found.figure

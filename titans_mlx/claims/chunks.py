@@ -97,9 +97,8 @@ def judge(rows: list[Row]) -> Verdict:
     parts: dict[str, bool | None] = {}
     figures = []
     for model in (MATRIX, DEEP):
-        own = {size: _by_seed(rows, model, size) for size in SIZES}
-        if all(own.values()):
-            name, holds, figure = _judged(model, own, {size: _learned(rows, model, size) for size in SIZES})
+        if all(_by_seed(rows, model, size) for size in SIZES):
+            name, holds, figure = _judged(model, counted(rows))
             parts[name] = holds
             figures.append(figure)
         else:
@@ -111,15 +110,21 @@ def judge(rows: list[Row]) -> Verdict:
     return verdict(parts, "; ".join(figures), scale_of(rows, f"{JUDGED[0]} pairs, {JUDGED[1]} of them rebound"))
 
 
-def _judged(model: str, own: dict[int, list[Row]], able: dict[int, set[int]]) -> tuple[str, bool, str]:
-    """A memory's part by name, whether it holds, and its figures: by chunk, its rows and the seeds that learned."""
-    kept = [[row for row in found if row["seed"] in able[size]] for size, found in own.items()]
-    few = [size for size, seeds in able.items() if len(seeds) < ENOUGH]
+def counted(rows: list[Row]) -> list[Row]:
+    """The rows that count: a training of the matrix or the deep memory that has not learned tells nothing of chunks."""
+    able = {(model, size): _learned(rows, model, size) for model in (MATRIX, DEEP) for size in SIZES}
+    return [row for row in rows if row["seed"] in able.get((row["model"], row["trained"]), {row["seed"]})]
+
+
+def _judged(model: str, rows: list[Row]) -> tuple[str, bool, str]:
+    """A memory's part by name, whether it holds, and its figures: of rows that count."""
+    kept = [_by_seed(rows, model, size) for size in SIZES]
+    few = [size for size, found in zip(SIZES, kept, strict=True) if len(found) < ENOUGH]
     shares = [float(np.mean([row["accuracy"] for row in found])) if found else np.nan for found in kept]
     rises = any(_more(b, a, NOISE) for i, a in enumerate(kept) for b in kept[i + 1 :])
     holds = _more(kept[0], kept[-1], GAIN) and not rises and not few
-    listed = ", ".join(f"{size}: {value:.0%}" for size, value in zip(own, shares, strict=True))
-    learned = ", ".join(str(len(seeds)) for seeds in able.values())
+    listed = ", ".join(f"{size}: {value:.0%}" for size, value in zip(SIZES, shares, strict=True))
+    learned = ", ".join(str(len(found)) for found in kept)
     figure = f"{model} by chunk {listed} (learned: {learned} trainings)"
     return (model if holds else model + _reason(few, shares[-1])), holds, figure
 
