@@ -32,9 +32,13 @@ def _():
 @app.cell
 def _(results):
     rows = parts.evidence(chunks.CLAIM, results)
-    summary = chunks.summary(chunks.counted(rows))
+    # Where no training has learned, what they do is shown all the same.
+    kept = chunks.counted(rows) or rows
+    runs, learned = ({(row["model"], row["trained"], row["seed"]) for row in found} for found in (rows, kept))
+    left_out = f"{len(runs - learned)} of {len(runs)} trainings"
+    summary = chunks.summary(kept)
     parts.verdict(chunks.CLAIM, rows)
-    return (summary,)
+    return left_out, summary
 
 
 @app.cell(hide_code=True)
@@ -75,7 +79,7 @@ def pictures(rows):
 
 
 @app.cell(hide_code=True)
-def _(results, shown):
+def _(left_out, results, shown):
     online = ", ".join(f"{row['accuracy']:.0%}" for row in shown if row["model"] == chunks.ONLINE) or "not run"
     mo.vstack(
         [
@@ -85,7 +89,7 @@ def _(results, shown):
             gradient is taken at the weights of the chunk's start (eq. 16), so a key that is bound anew there is not
             first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. Up to
             {chunks.PAIRS[-1][0]} pairs, half of them bound anew, were trained; the rule judges {chunks.JUDGED[0]}.
-            Trainings that have not learned are left out, as the rule has it. The matrix's exact online form ({online})
+            What has not learned is left out, as the rule has it ({left_out}). The matrix's exact online form ({online})
             has no such chunk, and no bound on its writes. In MAC the segment, which is the span of its attention, is
             another length than the chunk; its chart tells the two apart.
 
