@@ -45,10 +45,11 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _(results, summary):
+    of_whole = [row for row in summary if not row["use"]]
     mo.vstack(
         [
-            *[panels(summary, test) for test in gating.TASKS],
-            parts.numbers([row for row in summary if row["gate"]], {"Test": "test", "Gate": "gate", "Factor": "x"}),
+            *[panels(of_whole, test) for test in gating.TASKS],
+            parts.numbers(of_whole, {"Test": "test", "Gate": "gate", "Factor": "x"}),
             mo.md(f"""
             **How to read this.** Each panel scales one gate of all memories of a trained model, at test time only; at 1
             the model is as it was trained. The first row of panels is the test it was trained for, the second a harder
@@ -60,16 +61,37 @@ def _(results, summary):
             """),
         ]
     )
-    return
+    return (of_whole,)
 
 
 @app.function
-def panels(rows, test):
-    """A small multiple per gate, the model as trained among its factors."""
+def panels(rows, test, when="at test time", reference="as trained"):
+    """A small multiple per gate, the model with its gates unchanged among its factors."""
     found = [row for row in rows if row["test"] == test]
     charts = [(f"{gate}, {test}", [row for row in found if row["gate"] in (gate, "none")]) for gate in gating.GATES]
-    reference = (1.0, "as trained")
-    return plots.small_multiples(charts, "x", "Factor at test time", reference=reference, levels=True, width=140)
+    upright = (1.0, reference)
+    return plots.small_multiples(charts, "x", f"Factor {when}", reference=upright, levels=True, width=140)
+
+
+@app.cell(hide_code=True)
+def _(of_whole, results, summary):
+    turned = [row for row in summary if row["use"] == gating.IN_TRAINING]
+    mo.stop(not turned, mo.callout(mo.md("No stored result of factors in training."), kind="info"))
+    of_matrix = [row for row in of_whole if row["model"] == turned[0]["model"] and row["gate"] == "none"]
+    mo.vstack(
+        [
+            mo.md("### Turned in training"),
+            *[panels([*turned, *of_matrix], test, "in training", "unchanged") for test in gating.TASKS],
+            mo.md(f"""
+            **How to read this.** Each point is a model of its own, trained from birth with one gate times that factor
+            and tested so. What falls above falls because training had reckoned with another gate; what falls here, no
+            training makes up for. With theta at 0 nothing is ever written: the control without a memory.
+
+            {parts.origin(gating.CLAIM, results)}
+            """),
+        ]
+    )
+    return
 
 
 @app.cell(hide_code=True)
@@ -80,15 +102,15 @@ def _():
 
 @app.cell(hide_code=True)
 def _(rows, summary):
-    uses = [gating.WHOLE, gating.BARE, gating.RESET, gating.FROZEN]
+    uses = [gating.WHOLE, gating.BARE, gating.NEVER_HAD, gating.RESET, gating.FROZEN]
     mo.vstack(
         [
             parts.verdict(contextual.CLAIM, rows),
-            plots.dot_chart([row for row in summary if row["use"]], "use", uses),
+            plots.dot_chart([row for row in summary if row["use"] in uses], "use", uses),
             mo.md("""
-            **How to read this.** The same trained models, whole and with something taken away. Where a point stays
-            where it was, what was taken away was not needed. The dashed line is chance; the whiskers are 95 % intervals
-            over trainings.
+            **How to read this.** The same trained models, whole and with something taken away; those trained without
+            persistent tokens are others. Where a point stays where it was, what was taken away was not needed. The
+            dashed line is chance; the whiskers are 95 % intervals over trainings.
             """),
         ]
     )

@@ -17,7 +17,7 @@ from titans_mlx.claims import (
     stories,
     tracking,
 )
-from titans_mlx.claims.lab import run_lab
+from titans_mlx.claims.lab import CONTROL, run_lab
 from titans_mlx.claims.recall_jobs import SLIDING, TITANS
 
 LAB = [claim for claim in CLAIMS.values() if claim.run_job in (run_lab, depth.run_depth, stories.run_stories)]
@@ -57,6 +57,8 @@ PARTS = dict(zip((*components.LESS, *components.MORE), (0.5, 0.6, 0.7, 0.8, 0.85
 def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
     """Every claim's own story."""
     model = settings["model"]
+    if model == CONTROL:
+        return 0.02
     if settings["option"] == mqar.WITHOUT:
         return 0.3
     if settings["option"] == mqar.WITH:

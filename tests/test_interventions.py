@@ -7,7 +7,8 @@ from mlx.utils import tree_flatten
 from models import TITANS, VOCAB, WITH_MEMORY, build, largest, uniform
 
 from titans_mlx.claims import interventions
-from titans_mlx.claims.interventions import changed, memories, read, scaled
+from titans_mlx.claims.interventions import CLOSED, _largest, changed, memories, read, read_thinned, scaled
+from titans_mlx.memory import recipes
 from titans_mlx.memory.learner import Gates
 from titans_mlx.memory.trace import Recorder
 
@@ -54,6 +55,29 @@ def test_birth_knows_nothing_of_changed_gates() -> None:
     assert not seen
     memory(mx.zeros((2, 1, memory.dim)), born)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("name", ["lmm-deep", "mag-deep", "mac-deep", "mal-online"])
+def test_thinned_memories_keep_their_largest_weights_and_write_nothing_more(name: str) -> None:
+    model, tokens = build(name), uniform(2, 30)
+    cache = model.make_cache()
+    before = model.hidden(tokens[:, :17], cache)
+    whole = read_thinned(model, tokens, 17, 1.0)
+    assert largest(whole[:, :17] - before) == 0
+    assert largest(model.hidden(tokens[:, 17:], cache) - whole[:, 17:]) > 1e-5, "it would have gone on to write"
+    assert largest(read_thinned(model, tokens, 17, 0.1)[:, 17:] - whole[:, 17:]) > 1e-5
+    weights = mx.array([[[[3.0, -1.0], [0.5, -4.0]]]])
+    assert _largest(weights, 0.5).tolist() == [[[[3.0, 0.0], [0.0, -4.0]]]]
+    assert _largest(weights, 0.01).tolist() == [[[[0.0, 0.0], [0.0, -4.0]]]]
+
+
+def test_a_thinned_memory_with_all_its_weights_stands_still() -> None:
+    """Without momentum there is nothing else to stop."""
+    model, tokens = build("lmm-deep", memory=recipes.titans(momentum="none")), uniform(2, 30)
+    cache = model.make_cache()
+    model.hidden(tokens[:, :17], cache)
+    still = changed(model, CLOSED).hidden(tokens[:, 17:], cache)
+    assert largest(still - read_thinned(model, tokens, 17, 1.0)[:, 17:]) == 0
 
 
 def test_gates_stay_in_their_ranges() -> None:
@@ -131,6 +155,8 @@ def test_long_sequences_are_read_in_pieces(name: str, monkeypatch: pytest.Monkey
         ({"chunk_size": 0}, "chunk_size must be an integer >= 1, got 0"),
         ({"reset_every": 2.0}, "reset_every must be an integer >= 1, got 2.0"),
         ({"persistent": True}, "persistent must be False in a change, got True"),
+        ({"kept": 0}, "kept must be a share above 0 and at most 1, got 0"),
+        ({"kept": 1.5}, "kept must be a share above 0 and at most 1, got 1.5"),
         ({"beta": 1}, "change must be of .*got 'beta'"),
         ({"eta": float("inf")}, "eta must be a finite factor >= 0, got inf"),
     ],

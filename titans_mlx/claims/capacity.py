@@ -5,10 +5,11 @@ from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.judging import scale_of, summarise, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
+from titans_mlx.claims.lab import HOW_TRAINED, control_job, lab_job, run_lab
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.config import TitansConfig
 from titans_mlx.memory import recipes
+from titans_mlx.memory.structure import widths
 
 PAIRS = (8, 16, 32, 64, 96, 128, 192)
 ENOUGH = 0.9
@@ -17,6 +18,8 @@ MATRIX = {16: "matrix, keys of 16", 32: "matrix, keys of 32", 64: "matrix, keys 
 DEEP = {1: "depth 2, width x 1", 2: "depth 2, width x 2", 4: "depth 2, width x 4"}
 THREE = "depth 3, width x 2"
 ANCHORED = "matrix of 64, anchored"
+THINNED, SHARES = "weights kept", (1.0, 0.5, 0.25, 0.125, 0.0625)
+"""Option of jobs in which all but so large a share of a memory's weights is set to 0 before the questions."""
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.1, "decay_init": 1e-6}
 """With theta at 0.01, as in the claim on recall over distance, the deep memories learn in more than twice the steps."""
 
@@ -61,7 +64,35 @@ def jobs(profile: Profile) -> list[Job]:
     if profile == "smoke":
         options |= {"steps": 3, "sequences": 4}
         names = [MATRIX[64], DEEP[1]]
-    return [lab_job(name, architectures()[name], train, tests, **options) for name in names]
+    made = [lab_job(name, architectures()[name], train, tests, **options) for name in names]
+    if profile != "full":
+        return made
+    thinned = [{**test, "kept": share, "change": {"kept": share}} for share in SHARES for test in tests]
+    made += [
+        lab_job(name, architectures()[name], train, thinned, option=THINNED, **options)
+        for name in (MATRIX[64], ANCHORED, DEEP[4])
+    ]
+    return [*made, control_job(architectures()[MATRIX[64]], train, tests, **options)]
+
+
+def whole(rows: list[Row]) -> list[Row]:
+    """The rows of memories with all their weights."""
+    return [row for row in rows if row["option"] != THINNED]
+
+
+def sizes(rows: list[Row]) -> list[Row]:
+    """What memories hold (``pairs``) by their weights that are not 0 (``x``): a row per model and share kept."""
+    made, found = architectures(), []
+    for model, share in dict.fromkeys((row["model"], row.get("kept", 1.0)) for row in rows if row["model"] in made):
+        own = [row for row in rows if (row["model"], row.get("kept", 1.0)) == (model, share)]
+        # Once they stand still before the questions, even those with all their weights are others.
+        own = own if share < 1 else whole(own)
+        config = made[model]
+        shapes = widths(config.memory, config.dim // config.num_heads)
+        weights = config.num_heads * sum(wide * high for wide, high in shapes)
+        held = capacity({(r["model"], r["x"]): r for r in summarise(own, ("model", "x"))}, model)
+        found += [] if held is None else [{"model": model, "x": round(share * weights), "pairs": held}]
+    return found
 
 
 def capacity(table: dict[tuple[str, int], Row], model: str) -> float | None:
@@ -85,6 +116,7 @@ def capacity(table: dict[tuple[str, int], Row], model: str) -> float | None:
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
+    rows = whole(rows)
     table = {(r["model"], r["x"]): r for r in summarise(rows, ("model", "x"))}
     held = {name: capacity(table, name) for name in architectures()}
     narrow, middle, wide = (held[MATRIX[width]] for width in (16, 32, 64))
@@ -114,13 +146,15 @@ def _by_seed(rows: list[Row], model: str) -> str:
 
 PROTOCOL = f"""
 Key-value pairs without filler, of 256 keys and 64 values, then 16 of the keys in random order (all of eight). Trained
-with 8, 16, 32 and 64 pairs in equal parts, 800 steps; tested with {PAIRS[0]} to {PAIRS[-1]}. {HOW_TRAINED} One block
-of width 64; births: embedding at 0.02, keys one token late, theta at 0.1, eta at 0.5, alpha at 1e-6. Memories: the
-exact online matrix of one head of 64, two of 32, four of 16 (each head has keys of that width and its own share of
-the values); and, all with gradients at the start of chunks of 32 and writes bounded to 1, a matrix of 64, MLPs of
-depth 2 with hidden width 64, 128 and 256, and one of depth 3 with 128, these with residual and norm. Models differ in
-the memory's parameters, which is the point. What a memory holds is the number of pairs, from {PAIRS[0]} on, at which
-accuracy falls below {ENOUGH:.0%}.
+with 8, 16, 32 and 64 pairs in equal parts, 800 steps; tested with {PAIRS[0]} to {PAIRS[-1]}. {HOW_TRAINED} One block of
+width 64; births: embedding at 0.02, keys one token late, theta at 0.1, eta at 0.5, alpha at 1e-6. Memories: the exact
+online matrix of one head of 64, two of 32, four of 16 (each head has keys of that width and its own share of the
+values); and, all with gradients at the start of chunks of 32 and writes bounded to 1, a matrix of 64, MLPs of depth 2
+with hidden width 64, 128 and 256, and one of depth 3 with 128, these with residual and norm. Models differ in the
+memory's parameters, which is the point. Beside them a matrix of 64 that never writes, the control; and, of no weight in
+the rule and added after it was judged, the matrices of 64 and the MLP with hidden width 256 with all but the largest
+1/2 to 1/16 of their weights set to 0 after the pairs, nothing being written from then on. What a memory holds is the
+number of pairs, from {PAIRS[0]} on, at which accuracy falls below {ENOUGH:.0%}.
 """
 
 CLAIM = Claim(

@@ -6,7 +6,7 @@ import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.judging import LEARNED, scale_of, summarise, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
+from titans_mlx.claims.lab import HOW_TRAINED, control_job, lab_job, make_task, run_lab
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.statistics import gain, surely
 from titans_mlx.config import TitansConfig
@@ -62,6 +62,7 @@ def jobs(profile: Profile) -> list[Job]:
         ValueError: if the profile is unknown.
     """
     check_profile(profile)
+    train = [rebinding(*pairs) for pairs in PAIRS]
 
     def job(model: str, size: int, **options: Any) -> Job:
         anchored = model in (MATRIX, DEEP)
@@ -75,13 +76,18 @@ def jobs(profile: Profile) -> list[Job]:
             for pairs, rebound in (*PAIRS, JUDGED)
         ]
         option = f"chunk {size}" if anchored else "paper"
-        train = [rebinding(*pairs) for pairs in PAIRS]
         if anchored and profile == "full":
             options["seeds"] = tuple(range(5))
         return lab_job(model, architectures()[model, size], train, tests, option=option, **options)
 
     if profile == "full":
-        return [job(model, size, steps=1000) for model, size in architectures()]
+        tests = [
+            {"trained": 0, "x": 0, "pairs": pairs, "ask": ask, "task": rebinding(pairs, rebound, ask)}
+            for ask in ("rebound", "kept")
+            for pairs, rebound in (*PAIRS, JUDGED)
+        ]
+        control = control_job(architectures()[ONLINE, 0], train, tests, steps=1000)
+        return [*[job(model, size, steps=1000) for model, size in architectures()], control]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     small |= {"steps": 3, "sequences": 4} if profile == "smoke" else {"steps": 150, "sequences": 32}
     return [job(MATRIX, size, **small) for size in (16, 256)]
@@ -168,7 +174,8 @@ written: the new value is added to the old one, which is not erased first. One b
 embedding at 0.02, keys one token late, gates at this package's defaults. 1,000 steps. {HOW_TRAINED} Rebound and kept
 keys are asked apart. Matrix and deep memory, both with writes bounded to 1, trained with chunks of 1, 4, 16, 64 and 256
 (all of the sequence), with five seeds, each tested with all of them; beside them, with three, the matrix's exact online
-form, which has no bound; and MAC with segments and chunks of 16 and 64 in all four ways, to tell chunk from segment.
+form, which has no bound; and MAC with segments and chunks of 16 and 64 in all four ways, to tell chunk from segment,
+and the online form closed in training and tests, the control.
 """
 
 CLAIM = Claim(

@@ -7,7 +7,7 @@ import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.judging import LEARNED, learned, scale_of, summarise, texts, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
+from titans_mlx.claims.lab import CONTROL, HOW_TRAINED, control_job, lab_job, make_task, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import WINDOW, model_configs
 from titans_mlx.claims.statistics import gain, mean_interval, surely
@@ -85,16 +85,18 @@ def jobs(profile: Profile) -> list[Job]:
     check_profile(profile)
 
     def job(task: str, model: str, **options: Any) -> Job:
-        config = architectures(make_task(TESTS[task]).vocab_size)[model]
+        configs = architectures(make_task(TESTS[task]).vocab_size)
         if task == PROSE:
             options["validate"] = _prose("validation")
         tests = [{"what": task, "task": TESTS[task], **({"sequences": TESTED} if profile == "full" else {})}]
-        return lab_job(model, config, TRAIN[task], tests, option=task, **options)
+        if model == CONTROL:
+            return control_job(configs[WHOLE], TRAIN[task], tests, option=task, **options)
+        return lab_job(model, configs[model], TRAIN[task], tests, option=task, **options)
 
     if profile == "full":
         full: dict[str, dict[str, Any]] = {task: {"steps": 500, "seeds": tuple(range(5))} for task in TESTS}
         full[PROSE] |= {"seeds": tuple(range(8)), "grid": tuple((rate, 0.1) for rate in RATES)}
-        return [job(task, model, **full[task]) for task in TESTS for model in (WHOLE, *LESS, *MORE, *BESIDE)]
+        return [job(task, model, **full[task]) for task in TESTS for model in (WHOLE, *LESS, *MORE, *BESIDE, CONTROL)]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     small |= {"steps": 2, "sequences": 4} if profile == "smoke" else {"steps": 100, "sequences": 32}
     tasks = (PROSE, RECALL) if profile == "smoke" else (PROSE,)
@@ -198,13 +200,13 @@ PROTOCOL = f"""
 A deep memory (two layers, width x 2) in one block of width 64, and the same without decay, without momentum, without
 convolution, with a matrix in its place (residual and LayerNorm around it as before), without persistent tokens, and
 with attention as MAC, MAG and MAL (segment and window of {WINDOW}; in MAG and MAL the attention has short convolutions
-of its own); beside them, of no weight, one whose weights fade to those at birth instead of to 0, and a matrix without
-residual and LayerNorm; parameters matched within 5 % by the width of the MLP (MAC 192). Keys are born one token late,
-gates at this package's defaults. Three tasks of each, 500 steps: recall (4 or 8 pairs, 16 to 128 filler words away;
-tested with 16 pairs, 256 away), rebinding (2 to 8 pairs, half of them bound anew; tested with 16, 128 filler words
-between the bindings), prose (bytes of the documentation that ships with Python, windows of 256; validated and tested on
-tenths of their own). {HOW_TRAINED} Here there are five seeds, for prose eight and a further rate of {RATES[-1]}, and
-{TESTED} test sequences.
+of its own); beside them, of no weight, one whose weights fade to those at birth instead of to 0, a matrix without
+residual and LayerNorm, and, as a control, one that never writes; parameters matched within 5 % by the width of the MLP
+(MAC 192). Keys are born one token late, gates at this package's defaults. Three tasks of each, 500 steps: recall (4 or
+8 pairs, 16 to 128 filler words away; tested with 16 pairs, 256 away), rebinding (2 to 8 pairs, half of them bound anew;
+tested with 16, 128 filler words between the bindings), prose (bytes of the documentation that ships with Python,
+windows of 256; validated and tested on tenths of their own). {HOW_TRAINED} Here there are five seeds, for prose eight
+and a further rate of {RATES[-1]}, and {TESTED} test sequences.
 """
 
 CLAIM = Claim(

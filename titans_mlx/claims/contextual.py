@@ -2,7 +2,7 @@
 
 from titans_mlx.claims import gating
 from titans_mlx.claims.base import Claim, Row, Verdict
-from titans_mlx.claims.gating import BARE, FROZEN, RESET, WHOLE
+from titans_mlx.claims.gating import BARE, FROZEN, NEVER_HAD, RESET, WHOLE
 from titans_mlx.claims.judging import LEARNED, scale_of, summarise, verdict
 from titans_mlx.claims.lab import run_lab
 from titans_mlx.claims.recall_jobs import TITANS
@@ -13,7 +13,8 @@ HALF, NEEDED = 0.5, 0.05
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
-    table = {(r["model"], r["use"]): r for r in summarise([row for row in rows if row["use"]], ("model", "use"))}
+    told = [row for row in rows if row["use"] and not row["gate"]]
+    table = {(r["model"], r["use"]): r for r in summarise(told, ("model", "use"))}
     parts: dict[str, bool | None] = {}
     figures = []
     for model in TITANS:
@@ -27,7 +28,8 @@ def judge(rows: list[Row]) -> Verdict:
         parts[f"{model}, contextual"] = learned and all(found[use]["accuracy"] <= middle for use in (FROZEN, RESET))
         parts[f"{model}, persistent"] = learned and found[BARE]["accuracy"] <= whole["accuracy"] - NEEDED
         rest = ", ".join(f"{use} {found[use]['accuracy']:.0%}" for use in (FROZEN, RESET, BARE))
-        figures.append(f"{model} {share(whole)}, {rest}")
+        never = table.get((model, NEVER_HAD))
+        figures.append(f"{model} {share(whole)}, {rest}" + (f", {NEVER_HAD} {never['accuracy']:.0%}" if never else ""))
     return verdict(parts, "; ".join(figures), scale_of(rows, f"distance {gating.DISTANCE}"))
 
 
@@ -38,7 +40,8 @@ CLAIM = Claim(
     source="Titans (arXiv 2501.00663), sections 3.3 and 4, Table 5: without persistent memory results fall.",
     protocol=f"{gating.CLAIM.protocol} For this claim the same trained models are tested once more: without writes "
     f"while reading (alpha and theta 0), with every memory {RESET} (attention goes on, but MAC's segment ends there "
-    "too), and without their four persistent tokens.",
+    "too), and without their four persistent tokens. Shown beside, of no weight in the rule and added after it was "
+    "judged: models trained without them.",
     refuted_by="A variant that recalls as well without writes, with a memory reset, or without persistent tokens.",
     rule="Per variant two parts. Contextual: without writes and with resets, each, at least half of the accuracy above "
     f"chance is lost. Persistent: without persistent tokens at least {NEEDED:.0%} are lost. A variant of which a "

@@ -9,7 +9,7 @@ from titans_mlx.bench import ours
 from titans_mlx.bench.measure import by_turns
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
 from titans_mlx.claims.judging import scale_of, summarise, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
+from titans_mlx.claims.lab import HOW_TRAINED, control_job, lab_job, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.statistics import gain
@@ -63,6 +63,9 @@ def jobs(profile: Profile) -> list[Job]:
         lab_job(name(d), architectures()[name(d)], [prose(TRAINED, "train")], tests, validate=validate, **options)
         for d in depths
     ]
+    if profile == "full":
+        text = [prose(TRAINED, "train")]
+        trained.append(control_job(architectures()[name(1)], text, tests, validate=validate, **options))
     cost = {"model": COST, "depths": list(depths), "length": 64 if profile == "smoke" else 1024, "repeats": 5}
     return [*trained, Job(job_id(options.get("label", ""), COST), cost)]
 
@@ -124,9 +127,9 @@ PROTOCOL = f"""
 LMM, one block of width 64, one head, with memories of depth 1 (a matrix) to 4, width x 2, chunks of 16, parameters
 matched within 5 %, trained to say the next byte of prose (the documentation that ships with Python, windows of
 {TRAINED} bytes, validated and tested on tenths of their own), 400 steps. {HOW_TRAINED} Tested on windows of
-{LENGTHS[0]} to {LENGTHS[-1]:,} bytes, {TESTED:,} bytes at every length, drawn from that tenth, so that windows
-overlap. Cost is the time of a memory's gradient at the benchmark's width (256, four heads, width x 4, chunks of 64)
-over 1,024 tokens, median of five by turns.
+{LENGTHS[0]} to {LENGTHS[-1]:,} bytes, {TESTED:,} bytes at every length, drawn from that tenth, so that windows overlap.
+Beside them depth 1 that never writes, the control. Cost is the time of a memory's gradient at the benchmark's width
+(256, four heads, width x 4, chunks of 64) over 1,024 tokens, median of five by turns.
 """
 
 CLAIM = Claim(

@@ -6,7 +6,7 @@ from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.judging import MORE_RULE, more, more_part, scale_of, summarise, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
+from titans_mlx.claims.lab import HOW_TRAINED, control_job, lab_job, make_task, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.statistics import share
 from titans_mlx.config import TitansConfig
@@ -94,7 +94,10 @@ def jobs(profile: Profile) -> list[Job]:
     if profile == "smoke":
         options |= {"steps": 2, "sequences": 2}
         far = TRAINED
-    return [lab_job(name, models[name], TRAIN, _tests(far), option="family", **options) for name in names]
+    made = [lab_job(name, models[name], TRAIN, _tests(far), option="family", **options) for name in names]
+    if profile == "full":
+        made.append(control_job(models[DEEP], TRAIN, _tests(far), option="family", **options))
+    return made
 
 
 def judge(rows: list[Row]) -> Verdict:
@@ -130,7 +133,7 @@ four heads (deep memories twice as wide inside), matched in parameters within 5 
 each recipe has them. Eight pairs of 50 keys and 50 values; none or four of them are bound to another value after eight
 filler words; 16 to {TRAINED} filler words, then eight queries. 2,000 steps. {HOW_TRAINED} Tested on recall without
 rebinding, {DISTANCES[0]} to {DISTANCES[-1]:,} filler words away, and on the keys that were rebound, two, four or all
-eight of them.
+eight of them. Beside them Titans (LMM) that never writes, the control.
 """
 
 CLAIM = Claim(

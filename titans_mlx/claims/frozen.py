@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
+from titans_mlx.claims.interventions import CLOSED as STILL
 from titans_mlx.claims.judging import scale_of, summarise, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
@@ -14,7 +15,7 @@ from titans_mlx.memory import recipes
 MODELS = ("LMM deep", "MAC", "MAG")
 LEARNING, FROZEN = "trained with writes", "trained without writes"
 WRITES, CLOSED, RESET = "writes", "no writes", "reset every 256 bytes"
-CHANGES: dict[str, dict[str, Any]] = {WRITES: {}, CLOSED: {"alpha": 0.0, "theta": 0.0}, RESET: {"reset_every": 256}}
+CHANGES: dict[str, dict[str, Any]] = {WRITES: {}, CLOSED: STILL, RESET: {"reset_every": 256}}
 LENGTHS = (256, 1024, 4096)
 TRAINED, NATS = 512, 0.01
 TESTED = 65_536

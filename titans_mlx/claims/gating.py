@@ -14,6 +14,7 @@ DISTANCE, HARD_DISTANCE, HARD_PAIRS = 200, 400, 32
 AS_GOOD, MATTERS, CEILING = 0.02, 0.10, 0.98
 TRAINED, HARD = "as trained", "harder"
 WHOLE, FROZEN, RESET, BARE = "whole", "no writes", f"reset every {WINDOW} tokens", "no persistent tokens"
+IN_TRAINING, NEVER_HAD = "in training", "trained without persistent tokens"
 
 
 def recall(distance: int, pairs: int = 8) -> dict[str, Any]:
@@ -32,8 +33,17 @@ TESTS += [
 ]
 
 
+def trained_with(gate: str, factor: float) -> list[dict[str, Any]]:
+    """Both tests of a model that was trained with a gate times a factor, and is tested so."""
+    return [
+        {"test": test, "use": IN_TRAINING, "gate": gate, "x": factor, "change": {gate: factor}, "task": task}
+        for test, task in TASKS.items()
+    ]
+
+
 def jobs(profile: Profile) -> list[Job]:
-    """A job per Titans variant; in the smaller profiles the matrix memory alone.
+    """A job per Titans variant, with its gates as they are and without persistent tokens, and a job per gate and factor
+    that the matrix memory is trained with; in the smaller profiles the matrix memory alone.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -42,21 +52,28 @@ def jobs(profile: Profile) -> list[Job]:
     configs = model_configs(make_task(recall(0)).vocab_size)
     train = [recall(distance) for distance in (16, 64, DISTANCE)]
 
-    def job(model: str, **options: object) -> Job:
+    def job(model: str, tests: list[Row] = TESTS, persistent: int = 4, **options: Any) -> Job:
         memory = configs[model].memory.replace(decay_init=0.001, step_init=0.1)
-        return lab_job(model, configs[model].replace(memory=memory), train, TESTS, **options)
+        return lab_job(model, configs[model].replace(memory=memory, num_persistent=persistent), train, tests, **options)
 
     if profile == "smoke":
         return [job(TITANS[0], label="smoke", seeds=(0,), grid=((4e-3, 0.1),), steps=3, sequences=4)]
     if profile == "quick":
         return [job(TITANS[0], label="quick", seeds=(0,), grid=((4e-3, 0.1),), steps=250)]
-    return [job(model) for model in TITANS]
+    turned = [
+        job(TITANS[0], trained_with(gate, factor), option=f"{gate} x {factor:g}", train_change={gate: factor})
+        for gate in GATES
+        for factor in FACTORS
+    ]
+    never = {"test": TRAINED, "use": NEVER_HAD, "gate": "", "x": 1.0, "task": TASKS[TRAINED]}
+    bare = [job(model, [never], 0, option="no persistent tokens") for model in TITANS]
+    return [*[job(model) for model in TITANS], *turned, *bare]
 
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
     keys = ("model", "test", "gate", "x", "use")
-    table = {tuple(r[key] for key in keys[:4]): r for r in summarise(rows, keys) if r["gate"]}
+    table = {tuple(r[key] for key in keys[:4]): r for r in summarise([r for r in rows if not r["use"]], keys)}
     parts: dict[str, bool | None] = {}
     figures = []
     for model in TITANS:
@@ -81,7 +98,20 @@ def judge(rows: list[Row]) -> Verdict:
             f"{model} {share(trained)}, theta closed {closed['accuracy']:.0%}, harder {hard['accuracy']:.0%}, "
             f"from {span}, alpha closed {100 * (unfading['accuracy'] - hard['accuracy']):+.1f} points"
         )
+    figures += _turned_in_training(rows)
     return verdict(parts, "; ".join(figures), scale_of(rows, f"distances {DISTANCE} and {HARD_DISTANCE}"))
+
+
+def _turned_in_training(rows: list[Row]) -> list[str]:
+    """What the matrix memory recalls at the harder test, trained with a gate times each factor."""
+    found = summarise([r for r in rows if r["use"] == IN_TRAINING and r["test"] == HARD], ("gate", "x"))
+    by_gate = {gate: sorted((r["x"], r["accuracy"]) for r in found if r["gate"] == gate) for gate in GATES}
+    listed = [
+        f"{gate} {', '.join(f'x {factor:g} {accuracy:.0%}' for factor, accuracy in shares)}"
+        for gate, shares in by_gate.items()
+        if shares
+    ]
+    return [f"beside it {TITANS[0]} trained with {', '.join(listed)}"] if listed else []
 
 
 PROTOCOL = f"""
@@ -90,7 +120,9 @@ Eight key-value pairs, 16, 64 or {DISTANCE} filler words (30 of them to draw fro
 gates at this package's defaults. 400 steps. {HOW_TRAINED} That nothing is recalled with theta closed is a check of the
 task, whose distances attention's window does not reach. Tested at {DISTANCE} words as trained, and, since that may
 be too easy to tell gates apart, with {HARD_PAIRS} pairs at {HARD_DISTANCE}; each with one gate of all memories times
-a factor while reading: 0, 1/4, 1/2, 2, 4, 8 (alpha and eta kept below 1, theta at most 1/2), and unchanged.
+a factor while reading: 0, 1/4, 1/2, 2, 4, 8 (alpha and eta kept below 1, theta at most 1/2), and unchanged. Shown
+beside, of no weight in the rule and added after it was judged: the matrix memory trained, validated and tested with one
+gate times each of the factors.
 """
 
 CLAIM = Claim(

@@ -14,6 +14,8 @@ from titans_mlx.memory.learner import Gates
 from titans_mlx.model import Titans
 
 FACTORS = ("alpha", "eta", "theta")
+CLOSED = {"alpha": 0.0, "theta": 0.0}
+"""The change that lets a memory stand still: nothing is written or forgotten."""
 COUNTS = ("chunk_size", "reset_every")
 HIGHEST = 1 - 1e-6
 LEAST_LOG = -80.0
@@ -31,8 +33,11 @@ def check_change(change: dict[str, Any]) -> None:
         elif name in COUNTS:
             if not (isinstance(value, int) and number and value >= 1):
                 raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+        elif name == "kept":
+            if not (number and 0 < value <= 1):
+                raise ValueError(f"kept must be a share above 0 and at most 1, got {value!r}")
         elif name != "persistent":
-            raise ValueError(f"change must be of {[*FACTORS, *COUNTS, 'persistent']}, got {name!r}")
+            raise ValueError(f"change must be of {[*FACTORS, *COUNTS, 'kept', 'persistent']}, got {name!r}")
         elif value is not False:
             raise ValueError(f"persistent must be False in a change, got {value!r}")
 
@@ -44,17 +49,18 @@ def changed(model: Titans, change: dict[str, Any]) -> Titans:
         model: trained; left as it is.
         change: ``alpha``, ``eta``, ``theta``: factors on the gates while reading, which stay in their ranges;
             ``chunk_size`` of the memory; ``persistent``: False takes the persistent tokens away. ``reset_every`` is for
-            :func:`read`.
+            :func:`read`, ``kept`` for :func:`read_thinned`.
 
     Raises:
         ValueError: if there is no such change, or the model has no memory, or not the gate, that it is of.
     """
     check_change(change)
-    if not change.keys() - {"reset_every"}:
+    reading = {"reset_every", "kept"}
+    if not change.keys() - reading:
         return model
     config = model.config
     gates = _gates(config)
-    for name in change.keys() - {"persistent", "reset_every"}:
+    for name in change.keys() - {"persistent"} - reading:
         if not gates[name]:
             raise ValueError(
                 f"{name} must be left out for a {config.variant} that has no such thing, got {change[name]!r}"
@@ -118,6 +124,31 @@ def read(model: Titans, tokens: mx.array, reset_every: int | None = None) -> mx.
     return mx.concatenate(outputs, axis=1)
 
 
+def read_thinned(model: Titans, tokens: mx.array, start: int, share: float) -> mx.array:
+    """The model's last hidden vectors (B, T, dim) over tokens (B, T), its memories thinned out before token ``start``.
+
+    Of every layer of every head the largest ``share`` of the weights stays, the others become 0. From ``start`` on
+    nothing is written, which would fill them again.
+    """
+    cache = model.make_cache()
+    before = model.hidden(tokens[:, :start], cache)
+    cache = [_with_memory(state, _thinned(_memory_of(state), share)) for state in cache]
+    return mx.concatenate([before, changed(model, CLOSED).hidden(tokens[:, start:], cache)], axis=1)
+
+
+def _thinned(state: MemoryState, share: float) -> MemoryState:
+    momentum = None if state.momentum is None else tuple(mx.zeros_like(weights) for weights in state.momentum)
+    return state._replace(weights=tuple(_largest(weights, share) for weights in state.weights), momentum=momentum)
+
+
+def _largest(weights: mx.array, share: float) -> mx.array:
+    """The largest of the weights (B, H, d_out, d_in) by absolute value, per row and head, 0 in place of the rest."""
+    size = mx.abs(weights).reshape(*weights.shape[:2], -1)
+    count = max(1, round(share * size.shape[-1]))
+    least = mx.sort(size, axis=-1)[..., -count][..., None, None]
+    return mx.where(mx.abs(weights) >= least, weights, 0.0)
+
+
 def reborn(model: Titans, states: list[Any]) -> list[Any]:
     """Block states with every memory at birth; attention keeps what it has seen, and positions go on."""
     return [_reborn(layer, state) for layer, state in zip(model.layers, states, strict=True)]
@@ -137,10 +168,17 @@ def _reborn(layer: nn.Module, state: Any) -> Any:
     found = _memory(layer)
     if found is None:
         return state
-    old = state if isinstance(state, MemoryState) else state.memory
+    old = _memory_of(state)
     born = found[0].init_state(old.batch_size, found[1])._replace(position=old.position)
-    if isinstance(state, MemoryState):
-        return born
     if isinstance(layer, MACBlock):
         return layer.init_state(old.batch_size)._replace(memory=born, segment=state.segment, offset=state.offset)
-    return state._replace(memory=born)
+    return _with_memory(state, born)
+
+
+def _memory_of(state: Any) -> MemoryState:
+    """The memory's part of a block's state."""
+    return state if isinstance(state, MemoryState) else state.memory
+
+
+def _with_memory(state: Any, memory: MemoryState) -> Any:
+    return memory if isinstance(state, MemoryState) else state._replace(memory=memory)

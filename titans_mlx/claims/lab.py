@@ -17,7 +17,15 @@ from titans_mlx._check import check_count
 from titans_mlx._config import choose
 from titans_mlx.claims.base import Job, Progress, Row, job_id
 from titans_mlx.claims.fitting import fit
-from titans_mlx.claims.interventions import FACTORS, changed, check_change, memories, read
+from titans_mlx.claims.interventions import (
+    CLOSED,
+    FACTORS,
+    changed,
+    check_change,
+    memories,
+    read,
+    read_thinned,
+)
 from titans_mlx.claims.judging import TEST_ROWS
 from titans_mlx.claims.recall_runs import train_config, training_options
 from titans_mlx.claims.search import Trained, train_all
@@ -40,6 +48,8 @@ from titans_mlx.tasks import (
 )
 from titans_mlx.training import count_parameters
 
+CONTROL = "no memory"
+"""A model trained and tested with its memory closed: equal in parameters and tokens, it writes nothing."""
 TEST = 2
 """First part of a test batch's seed; those of training and validation are others."""
 HOW_TRAINED = """
@@ -182,6 +192,14 @@ def lab_job(
     return Job(job_id(label, model, "" if option == "paper" else option), settings)
 
 
+def control_job(
+    architecture: TitansConfig, train: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]], **options: Any
+) -> Job:
+    """The no-memory control: as :func:`lab_job`, but nothing is written, neither in training nor in the tests."""
+    closed = [{**test, "change": {**test.get("change", {}), **CLOSED}} for test in tests]
+    return lab_job(CONTROL, architecture, train, closed, train_change=CLOSED, **options)
+
+
 def run_lab(job: Job, progress: Progress | None = None) -> list[Row]:
     """Train over the grid with the first seed, then with the others at its best entry; test all.
 
@@ -271,7 +289,11 @@ def answers(model: Titans, batch: Batch, change: dict[str, Any]) -> tuple[np.nda
     right, nats = [], []
     for start in range(0, len(batch.tokens), TEST_ROWS):
         rows = slice(start, start + TEST_ROWS)
-        hidden = read(reader, mx.array(batch.tokens[rows]), change.get("reset_every"))
+        tokens = mx.array(batch.tokens[rows])
+        if "kept" in change:
+            hidden = read_thinned(reader, tokens, int(batch.positions.min()), change["kept"])
+        else:
+            hidden = read(reader, tokens, change.get("reset_every"))
         asked = mx.take_along_axis(hidden, mx.array(batch.positions[rows])[:, :, None], axis=1)
         logits = reader.logits(asked).astype(mx.float32)
         nats.append(np.array(nn.losses.cross_entropy(logits, mx.array(batch.answers[rows]))))

@@ -15,7 +15,7 @@ from titans_mlx.claims.family import (
     architectures,
 )
 from titans_mlx.claims.judging import MORE_RULE, learned, more_part, scale_of, summarise, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
+from titans_mlx.claims.lab import HOW_TRAINED, control_job, lab_job, run_lab
 from titans_mlx.claims.statistics import gain, surely
 
 WITH, WITHOUT = "with convolution", "without convolution"
@@ -37,7 +37,7 @@ def task(pairs: int) -> dict[str, Any]:
 
 
 def jobs(profile: Profile) -> list[Job]:
-    """Per recipe, one job with convolution and one without; and one of the matrix that a deep one is compared with.
+    """Per recipe, a job with convolution and one without; the matrix that a deep one is compared with; the control.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -57,6 +57,9 @@ def jobs(profile: Profile) -> list[Job]:
         models = architectures(VOCAB, 2, option == WITH)
         chosen = [*names, *beside] if option == WITH else names
         made += [lab_job(name, models[name], train, tests, option=option, **options) for name in chosen]
+    if profile == "full":
+        models = architectures(VOCAB, 2, True)
+        made.append(control_job(models[DEEP], train, tests, option=WITH, **options))
     return made
 
 
@@ -98,7 +101,7 @@ twice as wide inside), matched in parameters within 5 %, once with short convolu
 late, and once without any. A matrix takes its gradients at every token, a deep memory every 16; so the deep one is
 compared with a matrix that does as it does. 2,000 steps for all: what is learned slowly counts as not learned.
 {HOW_TRAINED} Here batches are of 1,024 tokens, and the rates 0.003 and 0.006. Tested with 4 to 16 pairs in 64 tokens,
-and {JUDGED} in 128.
+and {JUDGED} in 128. Beside them Titans (LMM) that never writes, the control.
 """
 
 CLAIM = Claim(

@@ -5,7 +5,7 @@ from typing import Any, get_args
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.judging import LEARNED, scale_of, texts, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
+from titans_mlx.claims.lab import CONTROL, HOW_TRAINED, control_job, lab_job, make_task, run_lab
 from titans_mlx.claims.reach import FLAT, GOOD, RULE, STEP, TAPS, judge_reach, reach_models
 from titans_mlx.claims.recall_jobs import TITANS
 from titans_mlx.config import TitansConfig
@@ -45,10 +45,14 @@ def jobs(profile: Profile) -> list[Job]:
         ]
         tasks = [_needle(kind, length) for length in train for kind in KINDS]
         validate = _needle("uuid", train[-1], "validation")
+        if model == CONTROL:
+            return control_job(architectures()[TITANS[0]], tasks, tests, validate=validate, **options)
         return lab_job(model, architectures()[model], tasks, tests, validate=validate, **options)
 
     if profile == "full":
-        return [job(m, LENGTHS, (*SHORT, TRAINED), 32, 65_536, steps=1200, tokens_per_step=4096) for m in MODELS]
+        return [
+            job(m, LENGTHS, (*SHORT, TRAINED), 32, 65_536, steps=1200, tokens_per_step=4096) for m in (*MODELS, CONTROL)
+        ]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     if profile == "smoke":
         return [job(m, (256, 512), (256,), 4, 1024, steps=2, **small) for m in (TITANS[0], RECURRENT[0])]
