@@ -31,9 +31,9 @@ def _():
 @app.cell
 def _(results):
     rows = parts.evidence(series.CLAIM, results)
-    summary = series.summary(rows)
+    summary = series.summary(series.judged(rows))
     parts.verdict(series.CLAIM, rows)
-    return (summary,)
+    return rows, summary
 
 
 @app.cell(hide_code=True)
@@ -50,15 +50,32 @@ def _(data, summary):
     return
 
 
+@app.cell(hide_code=True)
+def _(rows):
+    usual = series.usual(rows)
+    mo.stop(not usual, mo.callout(mo.md("No stored result of the usual look-back and horizons."), kind="info"))
+    horizons = ", ".join(map(str, series.HORIZONS))
+    mo.vstack(
+        [
+            pictures(usual, paper=True),
+            mo.md(f"""
+            Beside the rule: after {series.USUAL} steps, mean over horizons of {horizons}, which is how the baselines of
+            the paper's Table 3 are usually compared. Its own memory stands in another framework.
+            """),
+        ]
+    )
+    return
+
+
 @app.function
-def pictures(rows):
-    """Squared error of each model, a panel per data set."""
+def pictures(rows, paper=False):
+    """Squared error of each model, a panel per data set, with the paper's or without."""
     charts = []
     for name in dict.fromkeys(row["data"] for row in rows):
         found = [{**row, "value": row["mse"], "state": "trained"} for row in rows if row["data"] == name]
-        paper = [(series.PAPER[name][0], "paper's LMM")] if name in series.PAPER else []
-        ends = [0, 1.15 * max([row["high"] or row["mse"] for row in found] + [at for at, _ in paper])]
-        charts.append(plots.value_chart(found, "Mean squared error", tuple(ends), paper, heading=name, width=260))
+        marks = [(series.PAPER[name][0], "paper's LMM")] if paper else []
+        ends = [0, 1.15 * max([row["high"] or row["mse"] for row in found] + [at for at, _ in marks])]
+        charts.append(plots.value_chart(found, "Mean squared error", tuple(ends), marks, heading=name, width=260))
     return mo.hstack(charts, justify="start", gap=1, wrap=True)
 
 
@@ -81,8 +98,8 @@ def _(results, summary):
             parts.folded(lines),
             mo.md(f"""
             **How to read this.** Further left is better; a whisker is a 95 % interval over trainings. Saying the mean
-            of the training part would have an error of about 1. The paper's figures are of another framework, with a
-            look-back and horizons it does not give: they stand beside for orientation, and are no part of the rule.
+            of the training part would have an error of about 1. The rule is judged after {series.LOOKBACK} steps, a
+            look-back of ours, with which the paper's figures do not compare.
 
             {parts.origin(series.CLAIM, results)}
             """),

@@ -7,7 +7,7 @@
 
 Results already stored are kept: after a stop, the jobs that were under way go on from the last checkpoints of their
 trainings, where nothing has changed since, and no other is run. `list` says how many results are stored, and how many
-of them come from an older source than this one: they stay evidence.
+of them come from an older source than this one: they stay evidence, until `run --older` runs them again.
 """
 
 import argparse
@@ -29,6 +29,7 @@ def main() -> None:
     run.add_argument("--profile", default="full", choices=["smoke", "quick", "full"])
     run.add_argument("--jobs", type=int, default=1, help="parallel processes, one BLAS thread each")
     run.add_argument("--match", default="", help="only jobs whose id contains this")
+    run.add_argument("--older", action="store_true", help="run again, too, what is stored from an older source")
     run.add_argument("--only", help=argparse.SUPPRESS)
     run.add_argument("--results", type=Path, default=RESULTS)
     report_ = commands.add_parser("report", help="write the claims table into README.md")
@@ -58,6 +59,7 @@ def show(_: argparse.Namespace) -> None:
 def run_claim(arguments: argparse.Namespace) -> None:
     from titans_mlx.claims import CLAIMS
     from titans_mlx.claims.store import is_stored, result_path, run_and_store
+    from titans_mlx.training.provenance import source_hash
 
     for name in arguments.claims:
         if name not in CLAIMS:
@@ -66,7 +68,7 @@ def run_claim(arguments: argparse.Namespace) -> None:
         (name, job.id): (CLAIMS[name], job) for name in arguments.claims for job in CLAIMS[name].jobs(arguments.profile)
     }
     if arguments.only:
-        run_and_store(arguments.results, *jobs[arguments.claims[0], arguments.only])
+        run_and_store(arguments.results, *jobs[arguments.claims[0], arguments.only], older=arguments.older)
         return
     chosen = {key: found for key, found in jobs.items() if arguments.match in key[1]}
     if not chosen:
@@ -74,7 +76,8 @@ def run_claim(arguments: argparse.Namespace) -> None:
         sys.exit(f"--match must be part of a job's id, one of {ids}, got {arguments.match!r}")
     # Claims may share results: a job that two of them ask for is run once.
     once = {result_path(arguments.results, *found): key for key, found in reversed(chosen.items())}
-    todo = [key for key in chosen if key in once.values() and not is_stored(arguments.results, *chosen[key])]
+    source = source_hash() if arguments.older else ""
+    todo = [key for key in chosen if key in once.values() and not is_stored(arguments.results, *chosen[key], source)]
     failed = run_in_processes(todo, arguments)
     if failed:
         sys.exit(f"{len(failed)} jobs failed: {', '.join(failed)}")
@@ -84,6 +87,7 @@ def run_in_processes(todo: list[tuple[str, str]], arguments: argparse.Namespace)
     """Each claim's job in a process of its own, ``arguments.jobs`` at a time; the ids of jobs that failed."""
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, __file__, "run", "--profile", arguments.profile, "--results", str(arguments.results)]
+    command += ["--older"] if arguments.older else []
 
     def run(key: tuple[str, str]) -> int:
         print(f"{todo.index(key) + 1}/{len(todo)} {': '.join(key)}", flush=True)

@@ -16,11 +16,13 @@ from titans_mlx.claims import (
     needles,
     stories,
     tracking,
+    variants,
 )
 from titans_mlx.claims.lab import CONTROL, run_lab
-from titans_mlx.claims.recall_jobs import SLIDING, TITANS
+from titans_mlx.claims.recall_jobs import FAR, SLIDING, TITANS
 
-LAB = [claim for claim in CLAIMS.values() if claim.run_job in (run_lab, depth.run_depth, stories.run_stories)]
+RUNS = (run_lab, depth.run_depth, stories.run_stories, variants.run_variants)
+LAB = [claim for claim in CLAIMS.values() if claim.run_job in RUNS]
 
 
 def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> list[dict[str, Any]]:
@@ -30,8 +32,10 @@ def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> 
         if job.settings["model"] == depth.COST:
             rows += [{"model": depth.COST, "of": name, "milliseconds": 5.0 + layers} for name, layers in DEPTHS.items()]
             continue
+        # Those of recall over distance are made for all distances at once.
+        tests = job.settings.get("tests") or [{"setting": job.settings["setting"], "distance": FAR}]
         for seed in job.settings["seeds"]:
-            for test in job.settings["tests"]:
+            for test in tests:
                 right = share(job.settings, test)
                 row = {name: job.settings[name] for name in ("model", "option")} | {"nats": 2 - right}
                 row |= {name: value for name, value in test.items() if name not in ("task", "change")}
@@ -59,6 +63,8 @@ def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
     model = settings["model"]
     if model == CONTROL:
         return 0.02
+    if "distance" in test:
+        return 0.9 if model == variants.LAYER else 0.95
     if settings["option"] == mqar.WITHOUT:
         return 0.3
     if settings["option"] == mqar.WITH:

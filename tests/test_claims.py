@@ -23,6 +23,7 @@ from titans_mlx.claims.training import asked_logits, recall_batches, recall_loss
 from titans_mlx.config import TitansConfig, Variant
 from titans_mlx.tasks.recall import RecallTask
 from titans_mlx.training import TrainConfig
+from titans_mlx.training.provenance import source_hash
 
 CLAIM = recall_distance.CLAIM
 BEGIN, END = CLAIMS_TABLE
@@ -173,6 +174,14 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="must hold the settings of job"):
         run_and_store(tmp_path, CLAIM, Job(job.id, {**job.settings, "write_cost": 5}))
+    run_and_store(tmp_path, CLAIM, job, older=True)
+    assert path.stat().st_mtime_ns == before, "it is of this source"
+    stored["provenance"]["source_hash"] = "another"
+    path.write_text(json.dumps(stored))
+    run_and_store(tmp_path, CLAIM, job)
+    assert json.loads(path.read_text()) == stored
+    run_and_store(tmp_path, CLAIM, job, older=True)
+    assert json.loads(path.read_text())["provenance"]["source_hash"] == source_hash()
     readme = tmp_path / "README.md"
     readme.write_text("\n".join(["before", BEGIN, "what was there", END, *RECIPES_TABLE, "after\n"]))
     assert not check_table(readme, tmp_path)

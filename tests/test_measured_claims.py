@@ -196,6 +196,24 @@ def steady(model: str, what: str, x: int, form: str) -> float:
     return 500.0 if (model, what, x) == (throughput.FULL, throughput.READ, 65_536) else 1000.0
 
 
+def test_where_a_model_is_level_with_full_attention() -> None:
+    def rows(ours: tuple[float, ...], full: tuple[float, ...]) -> list[dict]:
+        rates = zip((1000, 4000, 16_000), ours, full, strict=False)
+        return [
+            {"model": model, "what": "read", "x": x, "rate": rate}
+            for x, *both in rates
+            for model, rate in zip(("MAC", throughput.FULL), both, strict=True)
+        ]
+
+    halves = rows((50, 50, 50), (100, 25, 25))
+    assert throughput.crossing(halves, "MAC", "read") == pytest.approx(2000), "half of the way from x 1/2 to x 2"
+    again = rows((50, 50, 50), (25, 100, 25))
+    assert throughput.crossing(again, "MAC", "read") == pytest.approx(8000), "the last time that it overtakes"
+    assert throughput.crossing(rows((50, 50), (25, 25)), "MAC", "read") == 1000
+    assert throughput.crossing(rows((50, 50), (100, 75)), "MAC", "read") is None
+    assert throughput.crossing([], "MAC", "read") is None
+
+
 def test_the_rule_of_throughput() -> None:
     assert throughput.judge(rate_rows(steady)).status == "reproduced"
     edges: list[tuple[Callable[..., bool], float, str]] = [

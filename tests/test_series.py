@@ -155,6 +155,36 @@ def test_the_rule_at_its_edges() -> None:
     assert one == "reproduced in part"
 
 
+def test_the_usual_horizons_stand_beside_the_rule() -> None:
+    def rows(lookback: int, horizons: tuple[int, ...], mse: float) -> list[dict]:
+        return [
+            {"model": series.MATRIX, "data": "ETTh1", "mse": mse + horizon / 1000, "mae": 0.4, "seed": seed}
+            | {"parameters": 60_000 + horizon, "lookback": lookback, "horizon": horizon}
+            for seed in range(3)
+            for horizon in horizons
+        ]
+
+    (found,) = series.usual([*rows(series.USUAL, series.HORIZONS, 0.4), *rows(series.LOOKBACK, (96,), 9.0)])
+    assert found["mse"] == pytest.approx(0.4 + np.mean(series.HORIZONS) / 1000) and found["parameters"] == 60_720
+    assert series.usual(rows(series.USUAL, series.HORIZONS[:3], 0.4)) == [], "one is missing"
+    assert series.judge(rows(series.USUAL, series.HORIZONS, 0.4)).status == "not run", "of no weight"
+
+
+def test_a_difference_within_the_noise_of_seeds_is_named() -> None:
+    def rows(memory: tuple[float, ...]) -> list[dict]:
+        return [
+            {"model": model, "data": data, "mae": 0.4, "seed": seed, "parameters": 60_000}
+            | {"mse": memory[seed] if model == series.MATRIX else 1.0}
+            for model in series.MODELS
+            for data in series.DATA
+            for seed in range(3)
+        ]
+
+    assert "noise" not in series.judge(rows((0.95, 0.96, 0.94))).figure
+    noisy = series.judge(rows((0.6, 1.1, 0.9)))
+    assert noisy.status == "reproduced" and "by less than the noise of seeds: seasonal, regimes" in noisy.figure
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

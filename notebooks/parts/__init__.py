@@ -18,6 +18,7 @@ from titans_mlx.claims.recall_jobs import TITANS
 from titans_mlx.claims.store import DEMOS, TEXT_DEMO, stored_results, stored_rows
 from titans_mlx.plots import STYLES
 from titans_mlx.tasks import RecallTask
+from titans_mlx.training.provenance import source_hash
 
 SHOWN_IN = {
     "recall_distance": "titans_claims",
@@ -96,7 +97,10 @@ def provenance_line(stored: list[dict[str, Any]]) -> str:
     machines = sorted({f"{origin['processor']} ({origin['cores']} cores)" for origin in origins})
     last = max(origin["started"] for origin in origins)[:10]
     where = f"{took} on {', '.join(machines)}, commit {', '.join(commits)}"
-    return f"Stored runs: {len(stored)}; {where}; the last on {last}."
+    source = source_hash()
+    older = sum(origin["source_hash"] != source for origin in origins)
+    aged = f" {older} of them are of an older source; `scripts/claims.py run --older` repeats them." if older else ""
+    return f"Stored runs: {len(stored)}; {where}; the last on {last}.{aged}"
 
 
 def origin(claim: Claim, results: Path) -> str:

@@ -49,10 +49,12 @@ class Job:
     Attributes:
         id: file name of its stored result; equal ids mean equal work.
         settings: everything that defines it, JSON values.
+        held_by: the claim whose stored results hold its own, where that is not the claim that asks.
     """
 
     id: str
     settings: dict[str, Any]
+    held_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
     if not failed:
         return Verdict("reproduced", figure, scale)
     if len(failed) == len(parts):
-        return Verdict("not reproduced", figure, scale)
+        # That all failed goes without saying, why does not.
+        return Verdict("not reproduced", figure, scale, named if any("(" in name for name in failed) else "")
     return Verdict("reproduced in part", figure, scale, named)
 
 

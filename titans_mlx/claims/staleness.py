@@ -129,7 +129,7 @@ def summary(rows: list[Row]) -> list[Row]:
     table = summarise(rows, KEYS)
     for row in table:
         own = [r.get("written", 1.0) for r in rows if all(r[key] == row[key] for key in KEYS)]
-        row["written"] = float(np.mean(own))
+        row["written"], row["writes_of_seeds"] = float(np.mean(own)), own
     return table
 
 
@@ -148,13 +148,19 @@ def judge(rows: list[Row]) -> Verdict:
         parts |= {f"{model}, {part}": bool(value) for part, value in zip(PARTS, held, strict=True)}
         figures.append(
             f"{model}: rebound {share(last)}, kept through {GAPS[-1]:,} {share(kept)}, one write in {RATION} by the "
-            f"clock {share(clock)} ({clock['written']:.0%} written), by surprise {share(led)} ({led['written']:.0%})"
+            f"clock {share(clock)} ({_writes(clock)} written), by surprise {share(led)} ({_writes(led)})"
         )
     for model in BASELINES:
         last, kept = table.get((model, REBOUND, GAPS[0], "all")), table.get((model, KEPT, GAPS[-1], "all"))
         if last and kept:
             figures.append(f"beside them {model}: rebound {share(last)}, kept {share(kept)}")
     return verdict(parts, "; ".join(figures), scale_of(rows, "8 pairs, 4 rebound"))
+
+
+def _writes(row: Row) -> str:
+    """The share of tokens that each training of a row wrote."""
+    shares = sorted({f"{share:.0%}" for share in row["writes_of_seeds"]})
+    return shares[0] if len(shares) == 1 else f"{', '.join(shares[:-1])} and {shares[-1]}"
 
 
 PROTOCOL = f"""

@@ -72,6 +72,20 @@ def surely(found: dict[str, float | None], least: float) -> bool:
     return found["value"] >= least and found["low"] is not None and found["low"] > 0
 
 
+def noise(parts: dict[str, tuple[Sequence[Row], list[Sequence[Row]]]], column: str) -> list[str]:
+    """Of parts in which some rows have less of ``column`` than each of others, those that seeds do not tell from noise.
+
+    Returns:
+        A figure for people, to stand beside a verdict whose rule asks for means alone; nothing if all are told apart.
+    """
+
+    def told(less: Sequence[Row], others: list[Sequence[Row]]) -> bool:
+        return all(surely(gain(more, less, column), 0) for more in others)
+
+    named = [name for name, (less, others) in parts.items() if not told(less, others)]
+    return [f"by less than the noise of seeds: {', '.join(named)}"] if named else []
+
+
 def share(row: dict[str, Any]) -> str:
     """An accuracy with its interval, in per cent."""
     return f"{row['accuracy']:.0%} [{row['low']:.0%}, {row['high']:.0%}]"

@@ -38,16 +38,20 @@ def store_demo(folder: Path, model: Titans, told: dict[str, Any], origin: dict[s
 
 def result_path(folder: Path, claim: Claim, job: Job) -> Path:
     """Where a job's result is kept."""
-    return results_folder(folder, claim) / f"{job.id}.json"
+    return results_folder(folder, claim, job) / f"{job.id}.json"
 
 
-def results_folder(folder: Path, claim: Claim) -> Path:
-    """Where a claim's results are kept."""
-    return folder / (claim.evidence or claim.id)
+def results_folder(folder: Path, claim: Claim, job: Job) -> Path:
+    """Where a claim's results of a job are kept."""
+    return folder / (job.held_by or claim.evidence or claim.id)
 
 
-def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | None = None) -> list[Row]:
+def run_and_store(
+    folder: Path, claim: Claim, job: Job, progress: Progress | None = None, older: bool = False
+) -> list[Row]:
     """A job's rows: from the store when it holds the same settings, else run and stored.
+
+    With ``older`` a result of an older source is run again; it stays until the new one takes its place.
 
     A job that was killed goes on from the last checkpoint of its trainings, if source, libraries and settings are those
     that it began with; its ``seconds`` are those of the process that ended it, and it is marked ``resumed``.
@@ -56,10 +60,10 @@ def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | Non
         ValueError: if the store holds a result of this id with other settings.
     """
     path = result_path(folder, claim, job)
-    if is_stored(folder, claim, job):
-        return _read(path)["rows"]
     origin, started = provenance(), time.perf_counter()
-    unfinished = results_folder(folder / UNFINISHED, claim) / job.id
+    if is_stored(folder, claim, job, origin["source_hash"] if older else ""):
+        return _read(path)["rows"]
+    unfinished = results_folder(folder / UNFINISHED, claim, job) / job.id
     kept = unfinished / _key(origin["source_hash"], origin["versions"], job.settings)
     resumed = kept.exists()
     with kept_in(kept):
@@ -71,8 +75,8 @@ def run_and_store(folder: Path, claim: Claim, job: Job, progress: Progress | Non
     return rows
 
 
-def is_stored(folder: Path, claim: Claim, job: Job) -> bool:
-    """Whether the store holds the job's result.
+def is_stored(folder: Path, claim: Claim, job: Job, source: str = "") -> bool:
+    """Whether the store holds the job's result; of the source with that hash, if one is given.
 
     Raises:
         ValueError: if it holds a result of this id with other settings.
@@ -80,9 +84,10 @@ def is_stored(folder: Path, claim: Claim, job: Job) -> bool:
     path = result_path(folder, claim, job)
     if not path.exists():
         return False
-    if _completed(_read(path)["settings"]) != _as_stored(job.settings):
+    stored = _read(path)
+    if _completed(stored["settings"]) != _as_stored(job.settings):
         raise ValueError(f"{path} must hold the settings of job {job.id}; move it away or give the job another id")
-    return True
+    return not source or stored["provenance"]["source_hash"] == source
 
 
 def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
@@ -91,9 +96,8 @@ def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
     A result of other settings is of another protocol and is passed over, as is a file not yet put in its place.
     """
     jobs = [job for profile in get_args(Profile) for job in claim.jobs(profile)]
-    settings = {job.id: _as_stored(job.settings) for job in jobs}
-    paths = sorted(path for path in results_folder(folder, claim).glob("*.json") if path.stem in settings)
-    results = [(settings[path.stem], _read(path)) for path in paths]
+    settings = {result_path(folder, claim, job): _as_stored(job.settings) for job in jobs}
+    results = [(settings[path], _read(path)) for path in sorted(settings) if path.exists()]
     return [result for wanted, result in results if _completed(result["settings"]) == wanted]
 
 

@@ -104,11 +104,11 @@ Validated on three facts at {TRAINED:,} words. Tested at {LENGTHS[0]:,} to {FAR:
 but at least 32 sequences; full attention, without positions, to {LENGTHS[-2]:,} only and of no weight in the rule. The
 Titans of the claim on recall over distance, Gated DeltaNet and a window of 32, two blocks of width 64 each, parameters
 matched within 5 %, with that claim's births but theta at {STEP} and short convolutions of {TAPS} taps. bAbI's own test
-stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it where their folder is given.
-Chance is one place of six; whoever names the place where the last walker to the place in question had been before,
-things left aside, is right more often (with eight facts in 96 % of the questions of three, so {TOLD} are told); and
-whoever takes a thing to be always with the last to have taken it, in 95 % of three facts and 75 % of two. Taps, births,
-lengths and steps were chosen by single runs of another seed on other sequences, with eight facts.
+stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it where their folder is given when
+the job runs. Chance is one place of six; whoever names the place where the last walker to the place in question had
+been before, things left aside, is right more often (with eight facts in 96 % of the questions of three, so {TOLD} are
+told); and whoever takes a thing to be always with the last to have taken it, in 95 % of three facts and 75 % of two.
+Taps, births, lengths and steps were chosen by single runs of another seed on other sequences, with eight facts.
 """
 
 CLAIM = Claim(

@@ -201,6 +201,8 @@ def judge(rows: list[Row]) -> Verdict:
                 for model, value in found.items()
             ]
             figures.append(f"{named}: {', '.join(listed)}")
+            born = [model for model, value in found.items() if before[model] is not None and before[model] >= value]
+            figures += [f"{named}: no more than before training in {', '.join(born)}"] if born else []
     if not rows:
         return verdict(parts, "", "")
     seeds, size = len({row["seed"] for row in rows}), max(row["parameters"] for row in rows) / 1e6

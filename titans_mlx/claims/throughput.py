@@ -1,5 +1,6 @@
 """Claim: training is parallel, and reading and decoding cost the same however long the sequence."""
 
+import math
 from typing import Any
 
 from titans_mlx.bench import ours
@@ -7,6 +8,7 @@ from titans_mlx.bench.measure import Work, by_turns
 from titans_mlx.bench.ours import config
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
 from titans_mlx.claims.judging import verdict
+from titans_mlx.config import MemoryConfig, TitansConfig
 from titans_mlx.memory import recipes
 from titans_mlx.model import Titans
 from titans_mlx.training import count_parameters
@@ -19,6 +21,16 @@ VARIANTS = {
     "Transformer": "transformer",
     "Sliding window": "sliding_window",
 }
+RECURRENT: dict[str, MemoryConfig] = {
+    "LMM matrix": recipes.titans_matrix(chunk_size=64),
+    "RetNet": recipes.retnet(ours.HEADS, chunk_size=64),
+    "Linear attention": recipes.linear_attention(chunk_size=64),
+    "DeltaNet": recipes.deltanet(chunk_size=64),
+    "Gated DeltaNet": recipes.gated_deltanet(chunk_size=64),
+    "TTT linear": recipes.ttt(chunk_size=64),
+    "TTT MLP": recipes.ttt_mlp(chunk_size=64),
+}
+"""Memories in the place of LMM's, measured beside the claim."""
 TITANS, FULL, SLIDING = tuple(VARIANTS)[:4], "Transformer", "Sliding window"
 TRAIN, READ, DECODE, FORM = "train", "read", "decode", "gradient of a memory"
 FAST, PLAIN = "in chunks", "token by token"
@@ -35,7 +47,7 @@ def jobs(profile: Profile) -> list[Job]:
         ValueError: if the profile is unknown.
     """
     check_profile(profile)
-    lengths, models, repeats, form = LENGTHS, tuple(VARIANTS), 5, FORM_LENGTH
+    lengths, models, repeats, form = LENGTHS, (*VARIANTS, *RECURRENT), 5, FORM_LENGTH
     if profile != "full":
         lengths, models = {TRAIN: (256, 512), READ: (1024, 4096), DECODE: (1000, 4072)}, (TITANS[0], FULL)
     if profile == "smoke":
@@ -55,7 +67,7 @@ def run_throughput(job: Job, progress: Progress | None = None) -> list[Row]:
     """Time a job's works, the lengths of each kind by turns; a row each."""
     settings = job.settings
     model = settings["model"]
-    made = None if model == FORM else ours.model(config(VARIANTS[model]))
+    made = None if model == FORM else ours.model(_config(model))
     rows: list[Row] = []
     for index, (what, lengths) in enumerate(settings["lengths"].items()):
         if progress is not None:
@@ -76,6 +88,11 @@ def run_throughput(job: Job, progress: Progress | None = None) -> list[Row]:
             row |= {"repeats": settings["repeats"], "peak_bytes": 1e6 * ours.peak_of_arrays(works[length, form])}
             rows.append(row | {"parameters": 0 if made is None else count_parameters(made)})
     return rows
+
+
+def _config(model: str) -> TitansConfig:
+    """A model's configuration by its name."""
+    return config(VARIANTS[model]) if model in VARIANTS else config("lmm").replace(memory=RECURRENT[model])
 
 
 def _works(made: Titans | None, settings: dict[str, Any], what: str, length: int) -> dict[str, Work]:
@@ -104,10 +121,10 @@ def judge(rows: list[Row]) -> Verdict:
         figures.append(f"a memory's gradient {times:.0f} times faster in chunks than token by token")
     full = table.get((FULL, READ, LENGTHS[READ][-1], FAST))
     read = {(row["model"], row["x"]): row["rate"] for row in rows if row["what"] == READ}
-    for model in TITANS:
+    for model in (*TITANS, *RECURRENT):
         (near, far), (short, long), (first, last) = (ends(model, what) for what in (TRAIN, READ, DECODE))
         if None in (near, far, short, long, first, last, full):
-            parts[model] = None
+            parts |= {model: None} if model in TITANS else {}
             continue
         kept = far["rate"] / near["rate"], long["rate"] / short["rate"]
         slower, beyond = first["rate"] / last["rate"], long["rate"] / full["rate"]
@@ -118,12 +135,13 @@ def judge(rows: list[Row]) -> Verdict:
             "against full attention": beyond > 1,
         }
         failing = ", ".join(name for name, held in pieces.items() if not held)
-        parts[f"{model} in {failing}" if failing else model] = not failing
-        ahead = next((length for length in LENGTHS[READ] if read[model, length] > read[FULL, length]), None)
+        if model in TITANS:
+            parts[f"{model} in {failing}" if failing else model] = not failing
         figures.append(
-            f"{model} keeps {kept[0]:.0%} of its speed in training, {kept[1]:.0%} in reading, a decoded token takes "
-            f"{slower:.2f} times as long, {beyond:.1f} times full attention's speed at {LENGTHS[READ][-1]:,}"
-            + (f", slower than it below {ahead:,}" if ahead else "")
+            f"{'' if model in TITANS else 'beside them '}{model} keeps {kept[0]:.0%} of its speed in training, "
+            f"{kept[1]:.0%} in reading, a decoded token takes {slower:.2f} times as long, {beyond:.1f} times full "
+            f"attention's speed at {LENGTHS[READ][-1]:,}, level with it "
+            f"{', '.join(_level(rows, model, what) for what in (TRAIN, READ, DECODE))}"
         )
     if full and (SLIDING, LENGTHS[READ][-1]) in read:
         times = read[SLIDING, LENGTHS[READ][-1]] / full["rate"]
@@ -132,16 +150,48 @@ def judge(rows: list[Row]) -> Verdict:
     return verdict(parts, "; ".join(figures), f"{size:.1f}M parameters, one core" if rows else "")
 
 
+def crossing(rows: list[Row], model: str, what: str) -> float | None:
+    """The length from which on a model is as fast as full attention.
+
+    Between the lengths measured, its speed relative to full attention's is taken to be a power of the length. It is the
+    shortest length measured if the model is faster there, and None if it is slower at the longest.
+    """
+    rates = {(row["model"], row["x"]): row["rate"] for row in rows if row["what"] == what}
+    lengths = sorted(x for name, x in rates if name == model and (FULL, x) in rates)
+    ahead = [math.log(rates[model, x] / rates[FULL, x]) for x in lengths]
+    behind = [index for index, value in enumerate(ahead) if value < 0]
+    if not lengths or (behind and behind[-1] == len(lengths) - 1):
+        return None
+    if not behind:
+        return float(lengths[0])
+    last = behind[-1]
+    share = ahead[last] / (ahead[last] - ahead[last + 1])
+    return lengths[last] * (lengths[last + 1] / lengths[last]) ** share
+
+
+def _level(rows: list[Row], model: str, what: str) -> str:
+    """From which length on a model is as fast as full attention, in words."""
+    found, doing = crossing(rows, model, what), {TRAIN: "training", READ: "reading", DECODE: "decoding"}[what]
+    if found is None:
+        return f"nowhere in {doing}"
+    if found == min(row["x"] for row in rows if row["what"] == what):
+        return f"below {found:,.0f} tokens in {doing}"
+    # Two figures are all that a straight line between lengths four times apart can tell.
+    return f"at {float(f'{found:.2g}'):,.0f} tokens in {doing}"
+
+
 PROTOCOL = f"""
 The benchmark's models: width 256, four heads, two layers, deep memories with chunks of 64, segment and window 64, and
-as baselines full and sliding attention. Before anything is timed, a model's logits token by token are checked against
-those of one call, and a memory against its definition. Training: one compiled update on {LENGTHS[TRAIN][-1]:,} tokens,
-as sequences of {LENGTHS[TRAIN][0]} to {LENGTHS[TRAIN][-1]:,}. Reading: a prompt of {LENGTHS[READ][0]:,} to
-{LENGTHS[READ][-1]:,} tokens, 1,024 at a time. Decoding: 64 tokens one by one after {LENGTHS[DECODE][0]:,} to
-{LENGTHS[DECODE][-1]:,}. The gradient of one memory over {FORM_LENGTH} tokens, in chunks and by the definition, token
-by token. Medians of five repetitions (three of the Transformer) by turns over the lengths, whiskers from the slowest
-to the fastest, one BLAS thread. Token by token is the definition, whose gradients automatic differentiation takes: the
-plain way, not the best one of that kind. There are no seeds, and chance has no meaning here.
+as baselines full and sliding attention; beside them, of no weight in the rule, other memories in the place of LMM's.
+Before anything is timed, a model's logits token by token are checked against those of one call, and a memory against
+its definition. Training: one compiled update on {LENGTHS[TRAIN][-1]:,} tokens, as sequences of {LENGTHS[TRAIN][0]} to
+{LENGTHS[TRAIN][-1]:,}. Reading: a prompt of {LENGTHS[READ][0]:,} to {LENGTHS[READ][-1]:,} tokens, 1,024 at a time.
+Decoding: 64 tokens one by one after {LENGTHS[DECODE][0]:,} to {LENGTHS[DECODE][-1]:,}. The gradient of one memory over
+{FORM_LENGTH} tokens, in chunks and by the definition, token by token. Medians of five repetitions (three of the
+Transformer) by turns over the lengths, whiskers from the slowest to the fastest, one BLAS thread. Token by token is the
+definition, whose gradients automatic differentiation takes: the plain way, not the best one of that kind. Where a model
+is level with full attention is read off straight lines between the lengths measured, both on logarithmic scales. There
+are no seeds, and chance has no meaning here.
 """
 
 CLAIM = Claim(
