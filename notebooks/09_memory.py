@@ -11,6 +11,7 @@ with app.setup:
 
     # isort: split
     import mlx.core as mx
+    import numpy as np
 
     from titans_mlx import plots
     from titans_mlx.blocks.maps import PARTS, attention_maps, map_rows
@@ -27,7 +28,8 @@ def _():
 
     What does a memory do while it reads, how much of its room does it use, and does MAC's attention look at what the
     memory retrieved? Small trained models read sequences of pairs, filler and queries; everything is computed here and
-    now, by the definition. There is no verdict: this is for looking.
+    now, by the definition. A pair can be moved to any place before the queries: the needle. There is no verdict: this
+    is for looking.
     """)
     return
 
@@ -53,15 +55,29 @@ def _(reader, results):
     return model, task
 
 
+@app.cell(hide_code=True)
+def _(distance, task):
+    last = task.context_length - 2 + distance.value
+    place = mo.ui.slider(0, last, value=0, label="Tokens before the needle, the first pair", show_value=True)
+    place
+    return (place,)
+
+
 @app.cell
-def _(distance, model, sequence, task):
+def _(distance, model, place, sequence, task):
     batch = task.sample(1, task.length(distance.value), sequence.value)
-    words = task.spell(batch.tokens[0]).split()
+    needle = task.spell(batch.tokens[0, :2])
+    tokens = task.move_pair(batch.tokens, place.value)
+    words = task.spell(tokens[0]).split()
     recorder = Recorder()
-    said = mx.argmax(model.logits(model.hidden(mx.array(batch.tokens), observe=recorder)), axis=-1)
-    right = int((said[0, mx.array(batch.positions[0])] == mx.array(batch.answers[0])).sum())
+    logits = model.logits(model.hidden(mx.array(tokens), observe=recorder))
+    answers = batch.answers[0]
+    odds = np.array(mx.softmax(logits[0, mx.array(batch.positions[0])].astype(mx.float32), axis=-1))
+    correct = odds.argmax(axis=-1) == answers
+    asked = tokens[0, batch.positions[0]] == batch.tokens[0, 0]
+    sure = odds[asked, answers[asked]]
     work = trace_rows(recorder.traces(ranks=True), words)
-    return batch, right, words, work
+    return correct, needle, sure, tokens, words, work
 
 
 @app.cell(hide_code=True)
@@ -73,11 +89,12 @@ def _(model):
 
 
 @app.cell(hide_code=True)
-def _(block, model, right, task, work):
+def _(block, correct, model, needle, place, sure, work):
+    _told = f" Of the needle, {needle}, after {place.value} tokens, it is {sure[0]:.0%} sure." if len(sure) else ""
     _width = model.config.dim // model.config.num_heads
     mo.vstack(
         [
-            mo.md(f"The model answered {right} of {task.num_queries} queries rightly."),
+            mo.md(f"The model answered {correct.sum()} of {len(correct)} queries rightly.{_told}"),
             plots.memory_heatmap([row for row in work if block.value in (None, row["block"])]),
             mo.md(f"""
             **How to read this.** Each row is one head's memory, each column a token (hover to see it); keys are blue,
@@ -107,8 +124,8 @@ def _(model, words):
 
 
 @app.cell(hide_code=True)
-def _(batch, head, looks, model, segment, size, words):
-    maps = attention_maps(model, mx.array(batch.tokens), int(looks.value))
+def _(head, looks, model, segment, size, tokens, words):
+    maps = attention_maps(model, mx.array(tokens), int(looks.value))
     here = words[(segment.value - 1) * size : segment.value * size]
     table = map_rows(maps[segment.value - 1][0, head.value - 1], here, model.config.num_persistent)
     shares = {name: sum(row["weight"] for row in table if row["part"] == name) / len(here) for name in PARTS}

@@ -13,6 +13,7 @@ with app.setup:
     from titans_mlx import plots
     from titans_mlx.claims import family, mqar, outliers
     from titans_mlx.claims.judging import summarise
+    from titans_mlx.claims.lab import CONTROL
     from titans_mlx.memory.recipes import RECIPES
 
     plots.use_theme()
@@ -94,7 +95,7 @@ def _(chosen, results, summary):
 def compared(summary, column, kinds):
     """Accuracy of every recipe, a colour for each of a few kinds of test."""
     shown = [row | {"recipe": row["model"], "model": row[column]} for row in summary if row[column] in kinds]
-    return plots.dot_chart(shown, "recipe", [*RECIPES, family.STALE], step=26)
+    return plots.dot_chart(shown, "recipe", [*RECIPES, family.STALE, CONTROL], step=26)
 
 
 @app.cell(hide_code=True)

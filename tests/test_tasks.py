@@ -36,6 +36,22 @@ def test_recall_answers_are_the_stored_values(task, distance):
         assert [stored[key] for key in asked] == list(answers)
 
 
+def test_a_moved_pair_leaves_everything_else_in_order() -> None:
+    task = RecallTask(num_pairs=3, num_queries=2)
+    tokens = task.sample(4, 20, seed=1).tokens
+    assert (task.move_pair(tokens, 0) == tokens).all()
+    last = 20 - task.query_length - 2
+    for place in (1, 7, last):
+        moved = task.move_pair(tokens, place)
+        assert (moved[:, place : place + 2] == tokens[:, :2]).all()
+        assert (np.delete(moved, [place, place + 1], axis=1) == tokens[:, 2:]).all()
+        assert (moved[:, -task.query_length :] == tokens[:, -task.query_length :]).all()
+    with pytest.raises(ValueError, match=f"place must be at most {last}, where the queries begin, got {last + 1}"):
+        task.move_pair(tokens, last + 1)
+    with pytest.raises(ValueError, match="noise must be 0 for a pair to be moved, got 2"):
+        RecallTask(noise=2).move_pair(tokens, 0)
+
+
 def test_recall_distance_is_the_filler_between_last_value_and_first_query():
     task = RecallTask(noise=6, num_queries=2)
     first_word = task.num_keys + task.num_values

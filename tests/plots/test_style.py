@@ -3,10 +3,14 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import titans_mlx
 from titans_mlx import plots
+from titans_mlx.claims import CLAIMS, depth, throughput
 from titans_mlx.claims.language import FADING
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
+from titans_mlx.plots.style import FIXED, OTHERS, SAME
 
 PACKAGE = Path(titans_mlx.__file__).parent
 
@@ -17,6 +21,18 @@ def test_every_model_of_the_claim_has_a_style_of_its_own() -> None:
     assert len(set(colours)) == len(colours)
     assert len(set(zip(colours, shapes, strict=True))) == len(shapes)
     assert all((dash == plots.SOLID) is (name in TITANS) for name, (_, dash, _) in plots.STYLES.items())
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
+def test_no_two_models_of_a_claim_look_alike_and_none_changes_with_its_company(claim) -> None:
+    models = list(dict.fromkeys(job.settings.get("model") for job in claim.jobs("full")))
+    names = [name for name in models if name not in (None, depth.COST, throughput.FORM)]
+    known = plots.STYLES | FIXED
+    assert set(names) <= known.keys(), "a style by turns depends on what else is shown"
+    # A memory goes by the name of the model that it is, where both cannot be meant.
+    looks = {known[name][0::2] for name in names}
+    assert len(looks) == len({SAME.get(name, name) for name in names})
+    assert not {style[0] for style in OTHERS} & {plots.STYLES[name][0] for name in TITANS}
 
 
 def imports(path: Path) -> set[str]:

@@ -34,16 +34,55 @@ STYLES: dict[str, tuple[str, list[int], str]] = {
     "LMM deep, fading to birth": ("#00426b", [4, 2], "square"),
     "MAL, fading to birth": ("#b0256f", [4, 2], "triangle-down"),
 }
-"""Colour, dash and shape of each model that several charts may show; other names get those of ``OTHERS``."""
+"""Colour, dash and shape of each model that several charts may show; what is none of them is in ``FIXED``."""
 OTHERS = tuple(
     (colour, SOLID, shape)
     for colour, shape in zip(
-        ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#000000", "#9a9a9a"),
-        ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left"),
-        strict=True,
+        ("#332288", "#44aa99", "#cc6677", "#999933", "#882255", "#117733", "#aa4499", "#ee8866", "#777777", "#661100"),
+        ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left") * 2,
+        strict=False,
     )
 )
-"""Of names that are no model's, by turns, in the order in which they come."""
+"""Colours of Paul Tol's, none of them a model's."""
+SAME = {
+    "LMM matrix, online": "LMM matrix",
+    "matrix, keys of 64": "LMM matrix",
+    "Titans, matrix": "LMM matrix",
+    "LMM deep, chunk 1": "LMM deep",
+    "Titans (LMM)": "LMM deep",
+    "TTT-Linear": "TTT linear",
+    "TTT-MLP": "TTT MLP",
+}
+"""Models of ``STYLES`` under other names."""
+COMPANIES = (
+    ("LMM matrix, theta to 1", "LMM matrix, no momentum", "LMM deep, no momentum"),
+    (
+        *("matrix, keys of 16", "matrix, keys of 32", "matrix of 64, anchored"),
+        *("depth 2, width x 1", "depth 2, width x 2", "depth 2, width x 4", "depth 3, width x 2"),
+    ),
+    ("depth 1", "depth 2", "depth 3", "depth 4"),
+    (
+        *("LMM matrix, anchored", "MAC, segment 16, chunk 16", "MAC, segment 16, chunk 64"),
+        *("MAC, segment 64, chunk 16", "MAC, segment 64, chunk 64"),
+    ),
+    (
+        *("no decay", "no momentum", "no convolution", "linear memory", "no persistent tokens", "decay to birth"),
+        *("with attention (MAC)", "with attention (MAG)", "with attention (MAL)", "plain matrix"),
+    ),
+    ("recall", "rebinding", "prose"),
+    (
+        *("Mamba-2", "GLA", "Longhorn", "Titans (NeurIPS)", "Moneta", "Yaad", "Memora", "OmegaNet"),
+        "Titans, matrix, chunks of 16",
+    ),
+    ("squared error", "squared error, writes bounded", "Huber", "l_1.5", "l_3", "dot product"),
+    ("writes", "no writes", "reset every 256 bytes"),
+)
+"""What is shown together, and keeps its style whatever else is on the chart."""
+FIXED: dict[str, tuple[str, list[int], str]] = {
+    **{name: STYLES[model] for name, model in SAME.items()},
+    **{name: style for company in COMPANIES for name, style in zip(company, OTHERS, strict=False)},
+    "no memory": ("#000000", [1, 3], "cross"),
+}
 
 
 def use_theme() -> None:
@@ -73,6 +112,8 @@ def use_theme() -> None:
             "subtitleColor": PALE,
         },
         "header": {"labelFontSize": 12, "titleFontSize": 13},
+        # On a dark page these would be white, as the ground is.
+        "style": {"guide-label": {"fill": INK}, "guide-title": {"fill": INK}},
     }
     alt.theme.register("titans", enable=True)(lambda: alt.theme.ThemeConfig({"config": config}))
 
@@ -88,10 +129,14 @@ def colour(rows: list[Row], legend: bool = True) -> alt.Color:
 
 
 def scale(rows: list[Row], part: int) -> alt.Scale:
-    """The models on the chart in the order of ``STYLES``, and their colours (0), dashes (1) or shapes (2)."""
+    """The models on the chart in the order of ``STYLES``, and their colours (0), dashes (1) or shapes (2).
+
+    What neither it nor ``FIXED`` knows gets the styles that are left, by turns.
+    """
     present = dict.fromkeys(row["model"] for row in rows)
-    others = [name for name in present if name not in STYLES]
-    styles = {name: STYLES[name] for name in STYLES if name in present}
+    known = STYLES | FIXED
+    others = [name for name in present if name not in known]
+    styles = {name: known[name] for name in known if name in present}
     taken = {style[0] for style in styles.values()}
     free = [style for style in OTHERS if style[0] not in taken] or OTHERS
     styles |= {name: free[index % len(free)] for index, name in enumerate(others)}

@@ -185,6 +185,21 @@ class RecallTask:
         mask[:, 0::2] = 1
         return Batch(spoken[:, :-1], spoken[:, 1:], mask)
 
+    def move_pair(self, tokens: np.ndarray, place: int) -> np.ndarray:
+        """Sequences (B, T) whose first pair, the needle, begins ``place`` tokens later; those it passes move up.
+
+        Raises:
+            ValueError: if there is noise, or ``place`` is not between 0 and the queries.
+        """
+        if self.noise:
+            raise ValueError(f"noise must be 0 for a pair to be moved, got {self.noise}")
+        check_count("place", place, 0)
+        last = self.context_length - 2 + self.distance(tokens.shape[1])
+        if place > last:
+            raise ValueError(f"place must be at most {last}, where the queries begin, got {place}")
+        end = place + 2
+        return np.concatenate([tokens[:, 2:end], tokens[:, :2], tokens[:, end:]], axis=1)
+
     def spell(self, tokens: np.ndarray) -> str:
         """One row of token ids as words: ``k0`` a key, ``v0`` a value, ``f0`` a filler word."""
         ids = np.arange(self.vocab_size)
