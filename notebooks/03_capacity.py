@@ -122,14 +122,22 @@ def _():
 @app.cell(hide_code=True)
 def _(results):
     deeper = parts.evidence(depth.CLAIM, results)
-    titles = ("Bytes in a window", "Loss (nats a byte)")
+    by_length, titles = depth.summary(deeper), ("Bytes in a window", "Loss (nats a byte)")
     mo.vstack(
         [
             parts.verdict(depth.CLAIM, deeper),
-            plots.length_chart(depth.losses(deeper), "nats", titles, log=False, width=420),
+            plots.length_chart(
+                by_length,
+                "nats",
+                titles,
+                log=False,
+                interval=all(row["low"] is not None for row in by_length),
+                reference=True,
+                width=420,
+            ),
             mo.md(f"""
-            **How to read this.** A line is a depth of the memory, in models of one size; lower is better. If depth
-            helps more as sequences grow, the lines part to the right.
+            **How to read this.** A line is a depth of the memory, in models of one size; lower is better, and a whisker
+            is a 95 % interval over trainings. If depth helps more as sequences grow, the lines part to the right.
 
             {parts.origin(depth.CLAIM, results)}
             """),

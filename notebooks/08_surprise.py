@@ -135,7 +135,17 @@ def _(results):
     losses = [{**row, "model": row["use"], "of": row["model"]} for row in frozen.summary(told_apart)]
     titles = ("Bytes in a window", "Loss (nats a byte)")
     panels = [
-        plots.length_chart(found, "nats", titles, log=False, heading=f"{model}, {trained}", among=losses, width=240)
+        plots.length_chart(
+            found,
+            "nats",
+            titles,
+            heading=f"{model}, {trained}",
+            interval=all(row["low"] is not None for row in found),
+            log=False,
+            among=losses,
+            reference=True,
+            width=240,
+        )
         for trained in (frozen.LEARNING, frozen.FROZEN)
         for model in frozen.MODELS
         if (found := [row for row in losses if (row["of"], row["trained"]) == (model, trained)])

@@ -36,9 +36,9 @@ def _():
 @app.cell
 def _(results):
     rows = parts.evidence(language.CLAIM, results)
-    near, far = language.near_summary(rows), language.far_summary(rows)
+    near = language.near_summary(rows)
     parts.verdict(language.CLAIM, rows)
-    return far, near, rows
+    return near, rows
 
 
 @app.cell(hide_code=True)
@@ -114,55 +114,42 @@ def _(rows):
 
 
 @app.cell(hide_code=True)
-def _(chosen, far):
-    by_position([row for row in far if row["model"] in chosen.value])
+def _(chosen, rows):
+    by_position([row for row in rows if row["model"] in chosen.value])
     return
+
+
+@app.function
+def position_chart(rows, use, among):
+    """Bits per byte of one corpus by position, or what a way of reading costs more."""
+    whole = use == language.WHOLE
+    return plots.length_chart(
+        rows,
+        "value",
+        ("Position (bytes, up to)", "Bits per byte" if whole else "More bits per byte"),
+        heading=NAMES.get(rows[0]["corpus"], rows[0]["corpus"]) if whole else f"With {TITLES[use]}",
+        interval=all(row["low"] is not None for row in rows),
+        log=False,
+        reference=True,
+        among=among,
+        width=330,
+        height=220 if whole else 160,
+    )
 
 
 @app.function
 def by_position(rows):
     """Bits per byte by position, and what a reset of the memory costs there, a column per corpus."""
-    rows = [{**row, "x": row["last"]} for row in rows if row["last"] >= language.WINDOW // 2]
+    far, costs = language.far_summary(rows), language.far_costs(rows)
     columns = []
-    for corpus in dict.fromkeys(row["corpus"] for row in rows):
-        here = [row for row in rows if row["corpus"] == corpus]
-        whole = {(row["model"], row["x"]): row for row in here if row["use"] == language.WHOLE}
-        cost = {
-            use: [
-                {**row, "cost": row["value"] - whole[row["model"], row["x"]]["value"]}
-                for row in here
-                if row["use"] == use
-            ]
-            for use in (language.RECENT, language.RESET)
-        }
-        shown = [
-            plots.length_chart(
-                list(whole.values()),
-                "value",
-                ("Position (bytes, up to)", "Bits per byte"),
-                heading=NAMES.get(corpus, corpus),
-                interval=all(row["low"] is not None for row in whole.values()),
-                log=False,
-                reference=True,
-                width=330,
-            ),
-            *[
-                plots.length_chart(
-                    found,
-                    "cost",
-                    ("Position (bytes, up to)", "More bits per byte"),
-                    heading=f"With {TITLES[use]}",
-                    log=False,
-                    reference=True,
-                    among=list(whole.values()),
-                    width=330,
-                    height=160,
-                )
-                for use, found in cost.items()
-                if found
-            ],
-        ]
-        columns.append(mo.vstack(shown))
+    for corpus in dict.fromkeys(row["corpus"] for row in far):
+        charts = []
+        for use, table in ((language.WHOLE, far), (language.RECENT, costs), (language.RESET, costs)):
+            of = [{**row, "x": row["last"]} for row in table if (row["corpus"], row["use"]) == (corpus, use)]
+            # The first bytes say nothing of what lies far back.
+            if shown := [row for row in of if row["last"] >= language.WINDOW // 2]:
+                charts.append(position_chart(shown, use, [row for row in far if row["corpus"] == corpus]))
+        columns.append(mo.vstack(charts))
     return mo.hstack(columns, justify="start", gap=1, wrap=True)
 
 
@@ -197,7 +184,7 @@ def _():
 def _(run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
     live_rows = parts.run_live(language.jobs("quick"), language.run_language)
-    mo.vstack([bits(language.near_summary(live_rows)), by_position(language.far_summary(live_rows))])
+    mo.vstack([bits(language.near_summary(live_rows)), by_position(live_rows)])
     return (live_rows,)
 
 

@@ -139,6 +139,18 @@ def test_recent_bytes_are_foretold_from_the_training_length_at_most() -> None:
         assert np.allclose(found[:, place], own[:, -1], atol=1e-3)
 
 
+def test_what_a_way_of_reading_costs_is_taken_seed_by_seed() -> None:
+    span = {"kind": "far", "corpus": "stdlib", "model": "MAC", "first": 1, "last": 64}
+    more = {"parameters": 1, "trained_length": 256, "train_seconds": 1.0}
+    rows = [
+        {**span, **more, "seed": seed, "use": use, "bits": bits + extra}
+        for seed, bits in enumerate((1.0, 2.0, 3.0))
+        for use, extra in ((WHOLE, 0.0), (RECENT, 0.5))
+    ]
+    (found,) = language.far_costs(rows)
+    assert found["use"] == RECENT and found["low"] == found["high"] == found["value"] == 0.5
+
+
 def test_shakespeare_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TITANS_DATA", raising=False)
     with pytest.raises(ValueError, match=r"folder that holds tinyshakespeare/input\.txt, got nothing"):

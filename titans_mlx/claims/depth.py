@@ -8,7 +8,7 @@ import numpy as np
 from titans_mlx.bench import ours
 from titans_mlx.bench.measure import by_turns
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
-from titans_mlx.claims.judging import scale_of, summarise, verdict
+from titans_mlx.claims.judging import losses, scale_of, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, control_job, lab_job, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
@@ -84,14 +84,14 @@ def run_depth(job: Job, progress: Progress | None = None) -> list[Row]:
     ]
 
 
-def losses(rows: list[Row]) -> list[Row]:
+def summary(rows: list[Row]) -> list[Row]:
     """One row per depth and length."""
-    return summarise([row for row in rows if row["model"] != COST], ("model", "x"))
+    return losses([row for row in rows if row["model"] != COST], ("model", "x"))
 
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
-    table = {(r["model"], r["x"]): r for r in losses(rows)}
+    table = {(r["model"], r["x"]): r for r in summary(rows)}
     taken = {row["of"]: row["milliseconds"] for row in rows if row["model"] == COST}
     parts: dict[str, bool | None] = dict.fromkeys(PARTS)
     found = [[table.get((name(depth), length)) for length in LENGTHS] for depth in DEPTHS]

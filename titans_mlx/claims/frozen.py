@@ -5,7 +5,7 @@ from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.interventions import CLOSED as STILL
-from titans_mlx.claims.judging import scale_of, summarise, verdict
+from titans_mlx.claims.judging import losses, scale_of, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
@@ -73,7 +73,7 @@ def jobs(profile: Profile) -> list[Job]:
 
 def summary(rows: list[Row]) -> list[Row]:
     """One row per model, training, use and length."""
-    return summarise(rows, ("model", "trained", "use", "x"))
+    return losses(rows, ("model", "trained", "use", "x"))
 
 
 def judge(rows: list[Row]) -> Verdict:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from titans_mlx.claims.base import Row, Verdict
-from titans_mlx.claims.statistics import accuracy_interval, gain, surely
+from titans_mlx.claims.statistics import accuracy_interval, gain, mean_interval, surely
 
 TEST_ROWS = 16
 """Sequences read side by side in a test."""
@@ -43,6 +43,15 @@ def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
                 "peak_megabytes": max(m["peak_bytes"] / min(m["sequences"], TEST_ROWS) for m in members) / 1e6,
             }
         )
+    return table
+
+
+def losses(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
+    """As :func:`summarise`, but ``low`` and ``high`` are the ends of the interval of ``nats``; None for one seed."""
+    table = summarise(rows, by)
+    for row in table:
+        own = [r["nats"] for r in rows if all(r[name] == row[name] for name in by)]
+        row |= {end: found for end, found in mean_interval(own).items() if end != "value"}
     return table
 
 

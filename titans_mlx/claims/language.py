@@ -202,6 +202,17 @@ def far_summary(rows: list[Row]) -> list[Row]:
     return _summary([row for row in rows if row["kind"] == "far"], ("corpus", "model", "use", "first", "last"))
 
 
+def far_costs(rows: list[Row]) -> list[Row]:
+    """As :func:`far_summary`, the bits that a way of reading costs more than all of the past, seed by seed."""
+    keys = ("corpus", "model", "seed", "first", "last")
+    far = [row for row in rows if row["kind"] == "far"]
+    whole = {tuple(row[name] for name in keys): row["bits"] for row in far if row["use"] == WHOLE}
+    dearer = [
+        {**row, "bits": row["bits"] - whole[tuple(row[name] for name in keys)]} for row in far if row["use"] != WHOLE
+    ]
+    return far_summary(dearer)
+
+
 def _summary(rows: list[Row], by: tuple[str, ...]) -> list[Row]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
