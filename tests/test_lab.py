@@ -149,7 +149,7 @@ def test_claims_that_share_runs_share_jobs() -> None:
     asked = [job for job in variants.CLAIM.jobs("full") if not job.held_by]
     assert asked == short
     others = [replace(job, held_by="") for job in variants.CLAIM.jobs("full") if job.held_by]
-    assert len(others) == 6 and all(job in far for job in others)
+    assert len(others) == 12 and all(job in far for job in others)
 
 
 @pytest.mark.parametrize(

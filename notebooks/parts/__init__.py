@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from titans_mlx.claims.base import Claim, Job, Progress, Row
 from titans_mlx.claims.recall_jobs import TITANS
-from titans_mlx.claims.store import DEMOS, TEXT_DEMO, stored_results, stored_rows
+from titans_mlx.claims.store import DEMOS, TEXT_DEMO, stored_results, stored_rows, took
 from titans_mlx.plots import STYLES
 from titans_mlx.tasks import RecallTask
 from titans_mlx.training.provenance import source_hash
@@ -92,11 +92,9 @@ def provenance_line(stored: list[dict[str, Any]]) -> str:
         return "No full run is stored."
     origins = [result["provenance"] for result in stored]
     commits = sorted({str(origin["commit"])[:9] for origin in origins})
-    minutes = sum(origin["seconds"] for origin in origins) / 60
-    took = f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
     machines = sorted({f"{origin['processor']} ({origin['cores']} cores)" for origin in origins})
     last = max(origin["started"] for origin in origins)[:10]
-    where = f"{took} on {', '.join(machines)}, commit {', '.join(commits)}"
+    where = f"{took(stored)} on {', '.join(machines)}, commit {', '.join(commits)}"
     source = source_hash()
     older = sum(origin["source_hash"] != source for origin in origins)
     aged = f" {older} of them are of an older source; `scripts/claims.py run --older` repeats them." if older else ""

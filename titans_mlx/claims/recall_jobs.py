@@ -25,7 +25,7 @@ FAR = 65_536
 DISTANCES = (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, FAR)
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.01, "decay_init": 1e-6}
 """What the paper does not state and all memories here share: how their convolutions and gates are born."""
-SEEDS = (3, 4, 5)
+SEEDS, MORE_SEEDS = (3, 4, 5), (6, 7)
 TEST_SEED, VALIDATION_SEED = 2_000_003, 100
 GRID = ((2e-3, 1.0), (2e-3, 0.1), (4e-3, 0.1))
 """Learning rate and weight decay; the larger decay is preferred: what is not needed then goes away."""
@@ -216,21 +216,23 @@ def jobs(profile: Profile) -> list[Job]:
         small = {"distances": (8, 16, 64, 256, 1024, 4096), "lengths": (32, 64), "steps": 150, "num_pairs": 4}
         small |= {"tokens_per_step": 4096, "grid": ((6e-3, 0.1),), "near_sequences": 16, "label": "quick"}
         return [make_job(model, **small) for model in ("LMM matrix", SLIDING)]
-    return [
+    made = [
         full_job(model, setting, option)
         for option in OPTIONS
         for model in (MODELS if option == "paper" else ["LMM matrix"])
         for setting in SETTINGS
     ]
+    return made + [full_job(model, setting, more=True) for model in (*TITANS, SLIDING) for setting in SETTINGS]
 
 
-def full_job(model: str, setting: str, option: str) -> Job:
-    """A job of the full profile."""
+def full_job(model: str, setting: str, option: str = "paper", more: bool = False) -> Job:
+    """A job of the full profile; with ``more``, one of further seeds, which search the grid for themselves."""
     return make_job(
         model,
         setting,
         option,
-        seeds=SEEDS,
+        label="more" if more else "",
+        seeds=MORE_SEEDS if more else SEEDS,
         grid=GRID,
         train_pairs=(8, 16, 24, 32),
         # Full attention over 65,536 tokens costs as much as all the rest. A window is held against chance.

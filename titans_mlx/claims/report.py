@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from titans_mlx.claims.base import Claim
-from titans_mlx.claims.store import stored_rows
+from titans_mlx.claims.store import stored_results, took
 from titans_mlx.memory import recipes
 from titans_mlx.training.files import replace_between
 
@@ -13,10 +13,12 @@ RECIPES_TABLE = ("<!-- recipes: begin -->", "<!-- recipes: end -->")
 
 def claims_table(claims: dict[str, Claim], results: Path) -> str:
     """A Markdown table of statements, verdicts and scales; and, folded up, one of the figures behind them."""
-    lines, figures = ["| claim | verdict | scale |", "|---|---|---|"], ["| claim | figures |", "|---|---|"]
+    lines = ["| claim | verdict | scale | its runs took |", "|---|---|---|---|"]
+    figures = ["| claim | figures |", "|---|---|"]
     for claim in claims.values():
-        verdict = claim.judge(stored_rows(results, claim))
-        lines.append(f"| {claim.statement} | {verdict.headline} | {verdict.scale} |")
+        stored = stored_results(results, claim)
+        verdict = claim.judge([row for result in stored for row in result["rows"]])
+        lines.append(f"| {claim.statement} | {verdict.headline} | {verdict.scale} | {took(stored) if stored else ''} |")
         figures.append(f"| {claim.title} | {'<br>'.join(verdict.figures)} |")
     folded = ["<details>", "<summary>The figures behind each verdict</summary>", "", *figures, "", "</details>"]
     return "\n".join([*lines, "", *folded])

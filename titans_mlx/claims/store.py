@@ -101,6 +101,12 @@ def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
     return [result for wanted, result in results if _completed(result["settings"]) == wanted]
 
 
+def took(results: list[dict[str, Any]]) -> str:
+    """How long stored results took to make, one process each: minutes, or hours from one on."""
+    minutes = sum(result["provenance"]["seconds"] for result in results) / 60
+    return f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
+
+
 def _key(*parts: Any) -> str:
     """A name that is another where any of ``parts``, JSON values, is another."""
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
