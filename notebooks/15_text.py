@@ -73,7 +73,17 @@ def bits(rows):
 
 
 @app.cell(hide_code=True)
-def _(near, results):
+def _(near, results, rows):
+    costs = [
+        {
+            "Model, as born": row["model"],
+            "Bytes a window": row["length"],
+            "Seconds a window": round(row["seconds_per_window"], 2),
+            "Peak memory (MB)": round(row["peak_bytes"] / 1e6),
+        }
+        for row in rows
+        if row["kind"] == language.COST
+    ]
     lines = [
         {
             "Corpus": NAMES[row["corpus"]],
@@ -89,6 +99,7 @@ def _(near, results):
     mo.vstack(
         [
             parts.folded(lines),
+            parts.folded(costs, "What reading costs") if costs else mo.md(""),
             mo.md(f"""
             **How to read this.** Further left is better; a whisker is a 95 % interval over trainings. A byte told at
             random among all 256 would cost 8 bits. These are models of some hundred thousand parameters that read some

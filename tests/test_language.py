@@ -16,6 +16,8 @@ def rows_of(near: Callable[[str, str], float], far: Callable[[str, str, str, int
     """A full table as the runs would give it, of these bits per byte."""
     rows = []
     for job in language.jobs("full"):
+        if job.settings["model"] == language.COST:
+            continue
         model, corpus = job.settings["model"], job.settings["corpus"]
         for seed in job.settings["seeds"]:
             head = {"model": model, "corpus": corpus, "seed": seed, "parameters": 400_000, "train_seconds": 1.0}

@@ -141,9 +141,9 @@ def model_dropdown(rows: Sequence[Row]) -> mo.ui.dropdown:
     return mo.ui.dropdown(choices, value="all", label="Models")
 
 
-def folded(lines: Sequence[Row]) -> mo.Html:
+def folded(lines: Sequence[Row], title: str = "The numbers") -> mo.Html:
     """A table that is folded away."""
-    return mo.accordion({"The numbers": mo.ui.table(list(lines), selection=None, page_size=12, show_download=False)})
+    return mo.accordion({title: mo.ui.table(list(lines), selection=None, page_size=12, show_download=False)})
 
 
 def demo(results: Path, model: str = "LMM matrix") -> tuple[Titans, RecallTask]:

@@ -13,6 +13,7 @@ BESIDE = ("MAG", "MAL")
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
+    rows = language.measured(rows)
     if language.mixed(rows):
         return language.judge(rows)
     far = [row for row in language.far_summary(rows) if (row["first"], row["last"]) == SPAN]

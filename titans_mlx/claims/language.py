@@ -1,6 +1,7 @@
 """Claim: models with a neural memory foretell text better than attention and than a linear recurrence."""
 
 import os
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ BORN = {"decay_to": "birth", "decay_init": 0.01}
 MODELS = (*TITANS, *BASELINES, *FADING)
 WHOLE, RECENT, RESET = "", "recent bytes only", "memory reset"
 MARGIN = 0.01
+COST, COST_WINDOWS = "cost", 4
+"""A job that times reading, and its windows, read side by side."""
 
 
 def architectures() -> dict[str, TitansConfig]:
@@ -87,7 +90,7 @@ def jobs(profile: Profile) -> list[Job]:
         options |= {"batch": 2, "length": 32, "far": 128, "windows": 2, "far_windows": 2}
         steps = 2
     configs = architectures()
-    return [
+    trained = [
         Job(
             job_id(label, model, corpus),
             {
@@ -99,6 +102,8 @@ def jobs(profile: Profile) -> list[Job]:
         for model in models
         if corpus == STANDARD_LIBRARY or model not in FADING
     ]
+    cost = {"model": COST, "models": list(models), "far": options["far"], "windows": COST_WINDOWS}
+    return [*trained, Job(job_id(label, COST), cost)]
 
 
 @cache
@@ -121,9 +126,12 @@ def run_language(job: Job, progress: Progress | None = None) -> list[Row]:
 
     Returns:
         For each seed a row of the test windows of the training length (``kind`` "near"), and a row per span of
-        positions of long ones (``kind`` "far", ``first``, ``last``) and way of reading them (``use``).
+        positions of long ones (``kind`` "far", ``first``, ``last``) and way of reading them (``use``). The job of costs
+        gives a row per model (``kind`` "cost"), seconds and peak memory of a long window.
     """
     settings = job.settings
+    if settings["model"] == COST:
+        return [_cost(model, settings) for model in settings["models"]]
 
     def train_one(entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
         return _train(settings, entry, seed, progress)
@@ -135,6 +143,21 @@ def run_language(job: Job, progress: Progress | None = None) -> list[Row]:
         for rate, found in ((score["learning_rate"], score["accuracy"]) for score in scores)
     ]
     return [{**row, "grid_scores": tried} for each in trained for row in _rows(settings, each)]
+
+
+def _cost(name: str, settings: dict[str, Any]) -> Row:
+    """What a model as born takes to read long windows."""
+    mx.random.seed(0)
+    model = Titans(architectures()[name])
+    tokens = np.random.default_rng(0).integers(256, size=(settings["windows"], settings["far"] + 1))
+    windows = tokens[:, :-1], tokens[:, 1:]
+    nats(model, *(array[:, : settings["far"] // 8] for array in windows))
+    mx.reset_peak_memory()
+    started = time.perf_counter()
+    nats(model, *windows)
+    seconds = (time.perf_counter() - started) / settings["windows"]
+    row = {"kind": COST, "model": name, "length": settings["far"], "seconds_per_window": seconds}
+    return row | {"peak_bytes": mx.get_peak_memory(), "parameters": count_parameters(model)}
 
 
 def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
@@ -190,6 +213,11 @@ def recent(model: Titans, tokens: np.ndarray, targets: np.ndarray, length: int, 
     losses = nats(model, *windows, batch_size=64)[:, half:]
     parts = np.split(losses, len(starts))
     return np.concatenate([whole[:, :half], *parts], axis=1)
+
+
+def measured(rows: list[Row]) -> list[Row]:
+    """The rows of trained models."""
+    return [row for row in rows if row["kind"] != COST]
 
 
 def near_summary(rows: list[Row]) -> list[Row]:
@@ -255,6 +283,7 @@ def mixed(rows: list[Row]) -> list[str]:
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
+    rows = measured(rows)
     if mixed(rows):
         return Verdict("unfinished", f"rows of several versions of {', '.join(mixed(rows))}", scale_of(rows))
     summary = sorted(near_summary(rows), key=lambda row: MODELS.index(row["model"]))
@@ -296,7 +325,8 @@ warm-up of 50, a cosine to 0; a rate of 0.002 and of 0.004 is tried with the fir
 256 validation windows. Tested on 256 windows of {LENGTH} bytes of the test part, and on up to 32 different ones of
 {FAR:,} bytes that each lie within a document, by position. The bytes of these are foretold three times: after all of
 the window that stands before them; after its last {LENGTH // 2} to {LENGTH} bytes only, as in training; and after all
-of it, but with every memory at birth again after each {WINDOW} bytes, attention going on.
+of it, but with every memory at birth again after each {WINDOW} bytes, attention going on. What reading costs is taken
+of models as born, {COST_WINDOWS} windows of {FAR:,} bytes side by side, on one core.
 """
 
 CLAIM = Claim(

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,10 @@ def run_series(job: Job, progress: Progress | None = None) -> list[Row]:
     trained, scores = train_all(settings["grid"], settings["seeds"], train_one, progress)
     rows = []
     for each in trained:
+        mx.reset_peak_memory()
+        started = time.perf_counter()
         mse, mae = errors(each.model, task, "test", settings["windows"])
+        cost = {"test_seconds": round(time.perf_counter() - started, 2), "peak_bytes": mx.get_peak_memory()}
         row = {"model": settings["model"], "data": settings["data"], "mse": mse, "mae": mae, "seed": each.seed}
         row |= {"lookback": settings["lookback"], "horizon": settings["horizon"]}
         row |= {"validation_mse": -each.validation, "learning_rate": each.entry[0], "weight_decay": each.entry[1]}
@@ -129,7 +133,7 @@ def run_series(job: Job, progress: Progress | None = None) -> list[Row]:
             "parameters": count_parameters(each.model),
             "train_seconds": round(each.seconds, 1),
         }
-        rows.append({**row, "grid_scores": scores})
+        rows.append({**row, **cost, "grid_scores": scores})
     return rows
 
 
