@@ -70,17 +70,18 @@ def chart(rows):
 
 
 @app.function
-def size_chart(rows, among):
+def size_chart(rows):
     """What memories hold against their size; those that hold nothing have no place on a logarithmic axis."""
     held = [row for row in rows if row["pairs"]]
     if not held:
         return mo.md("*None of these is right in 90 % of its answers with eight pairs.*")
     titles = ("Weights of the memory that are not 0", "Pairs held at 90 %")
-    return plots.length_chart(held, "pairs", titles, among=among, width=420)
+    return plots.length_chart(held, "pairs", titles, width=420)
 
 
 @app.cell(hide_code=True)
-def _(chosen, results, rows, shown, summary):
+def _(chosen, results, rows, shown):
+    beside = (capacity.HAND, capacity.THEORY)
     held = {(row["model"], row["x"]): row for row in shown}
     full = {model: row for (model, pairs), row in held.items() if pairs == 64}
     lines = [
@@ -96,15 +97,17 @@ def _(chosen, results, rows, shown, summary):
         [
             mo.ui.table(lines, selection=None, show_download=False),
             parts.numbers(shown, {"Pairs": "x"}),
-            size_chart([row for row in capacity.sizes(rows) if row["model"] in chosen.value], summary),
+            size_chart([row for row in capacity.sizes(rows) if row["model"] in (*chosen.value, *beside)]),
             mo.md(f"""
             **How to read this.** A line falls where its memory is full. Below, what each holds against its size, on
             logarithmic axes; where a memory has a line, the points to the left are the same memory with all but its
-            largest weights set to 0 before the questions (a half, a quarter, and so on). A matrix of 64 x 64 has room
-            for 64 orthogonal keys at most. Two heads of 32 have half the weights of one head of 64, four of 16 a
-            quarter; the deep memories have more weights than any matrix here, as the parameters say. The online
-            matrices take exact gradients; the anchored one takes them where the deep memories do, and is what those
-            are compared with. All were trained with 8 to 64 pairs, in equal numbers of steps.
+            largest weights set to 0 before the questions (a half, a quarter, and so on). By hand: a matrix alone that
+            nothing trained, with random keys and the theta best for it; the square is what theory says of keys at
+            right angles. A matrix of 64 x 64 has room for 64 orthogonal keys at most. Two heads of 32 have half the
+            weights of one head of 64, four of 16 a quarter; the deep memories have more weights than any matrix here,
+            as the parameters say. The online matrices take exact gradients; the anchored one takes them where the
+            deep memories do, and is what those are compared with. All were trained with 8 to 64 pairs, in equal
+            numbers of steps.
 
             {parts.origin(capacity.CLAIM, results)}
             """),

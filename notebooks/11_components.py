@@ -12,7 +12,7 @@ with app.setup:
     # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import components
-    from titans_mlx.claims.lab import run_lab
+    from titans_mlx.claims.lab import CONTROL, run_lab
 
     plots.use_theme()
 
@@ -54,7 +54,7 @@ def _(summary, task):
 @app.function
 def picture(rows):
     """What each part gains or costs, task by task."""
-    models = (*components.LESS, *components.MORE, *components.BESIDE)
+    models = (*components.LESS, *components.MORE, *components.BESIDE, CONTROL)
     order = [name for name in models if any(row["model"] == name for row in rows)]
     shown = [row for row in rows if row["gain"] is not None and row["model"] != components.WHOLE]
     if not shown:

@@ -21,7 +21,7 @@ from titans_mlx.claims import (
 from titans_mlx.claims.lab import CONTROL, run_lab
 from titans_mlx.claims.recall_jobs import FAR, SLIDING, TITANS
 
-RUNS = (run_lab, depth.run_depth, stories.run_stories, variants.run_variants)
+RUNS = (run_lab, capacity.run_capacity, depth.run_depth, stories.run_stories, variants.run_variants)
 LAB = [claim for claim in CLAIMS.values() if claim.run_job in RUNS]
 
 
@@ -31,6 +31,8 @@ def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> 
     for job in claim.jobs("full"):
         if job.settings["model"] == depth.COST:
             rows += [{"model": depth.COST, "of": name, "milliseconds": 5.0 + layers} for name, layers in DEPTHS.items()]
+            continue
+        if job.settings["model"] == capacity.HAND:
             continue
         # Those of recall over distance are made for all distances at once.
         tests = job.settings.get("tests") or [{"setting": job.settings["setting"], "distance": FAR}]

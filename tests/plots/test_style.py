@@ -7,7 +7,7 @@ import pytest
 
 import titans_mlx
 from titans_mlx import plots
-from titans_mlx.claims import CLAIMS, depth, throughput
+from titans_mlx.claims import CLAIMS, capacity, depth, throughput
 from titans_mlx.claims.language import FADING
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.plots.style import FIXED, OTHERS, SAME
@@ -26,7 +26,7 @@ def test_every_model_of_the_claim_has_a_style_of_its_own() -> None:
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=lambda claim: claim.id)
 def test_no_two_models_of_a_claim_look_alike_and_none_changes_with_its_company(claim) -> None:
     models = list(dict.fromkeys(job.settings.get("model") for job in claim.jobs("full")))
-    names = [name for name in models if name not in (None, depth.COST, throughput.FORM)]
+    names = [name for name in models if name not in (None, depth.COST, throughput.FORM, capacity.HAND)]
     known = plots.STYLES | FIXED
     assert set(names) <= known.keys(), "a style by turns depends on what else is shown"
     # A memory goes by the name of the model that it is, where both cannot be meant.

@@ -3,7 +3,8 @@
 import math
 from typing import Any
 
-from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
+from titans_mlx.claims.alone import Still, recall_curve
+from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
 from titans_mlx.claims.judging import scale_of, summarise, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, control_job, lab_job, run_lab
 from titans_mlx.claims.recall_jobs import model_configs
@@ -20,6 +21,9 @@ THREE = "depth 3, width x 2"
 ANCHORED = "matrix of 64, anchored"
 THINNED, SHARES = "weights kept", (1.0, 0.5, 0.25, 0.125, 0.0625)
 """Option of jobs in which all but so large a share of a memory's weights is set to 0 before the questions."""
+HAND, HAND_STEPS, HAND_SEQUENCES = "by hand", (0.05, 0.1, 0.2, 0.5), 64
+"""The job of matrices that nothing trained, and their thetas."""
+THEORY = "as many as keys are wide"
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.1, "decay_init": 1e-6}
 """With theta at 0.01, as in the claim on recall over distance, the deep memories learn in more than twice the steps."""
 
@@ -72,12 +76,41 @@ def jobs(profile: Profile) -> list[Job]:
         lab_job(name, architectures()[name], train, thinned, option=THINNED, **options)
         for name in (MATRIX[64], ANCHORED, DEEP[4])
     ]
-    return [*made, control_job(architectures()[MATRIX[64]], train, tests, **options)]
+    hand = {"model": HAND, "widths": list(MATRIX), "steps": list(HAND_STEPS), "sequences": HAND_SEQUENCES}
+    return [*made, control_job(architectures()[MATRIX[64]], train, tests, **options), Job(job_id(HAND), hand)]
+
+
+def run_capacity(job: Job, progress: Progress | None = None) -> list[Row]:
+    """As ``run_lab``; of matrices by hand a row per width, theta and number of pairs."""
+    settings = job.settings
+    if settings["model"] != HAND:
+        return run_lab(job, progress)
+    memory = recipes.titans_matrix(momentum="none")
+    return [
+        {**row, "model": HAND, "option": HAND, "width": width, "theta": theta, "x": row["pairs"]}
+        for width in settings["widths"]
+        for theta in settings["steps"]
+        for row in recall_curve(memory, Still(theta=theta), PAIRS, width, settings["sequences"])
+    ]
 
 
 def whole(rows: list[Row]) -> list[Row]:
-    """The rows of memories with all their weights."""
-    return [row for row in rows if row["option"] != THINNED]
+    """The rows of trained memories with all their weights."""
+    return [row for row in rows if row["option"] not in (THINNED, HAND)]
+
+
+def by_hand(rows: list[Row]) -> list[Row]:
+    """What a matrix holds that is written by hand, by the theta that is best for it: a row per width of the keys."""
+    found: dict[int, Row] = {}
+    for row in rows:
+        if row["option"] != HAND:
+            continue
+        width, theta = row["width"], row["theta"]
+        own = {(HAND, r["x"]): r for r in rows if r["option"] == HAND and (r["width"], r["theta"]) == (width, theta)}
+        held = capacity(own, HAND)
+        if width not in found or held > found[width]["pairs"]:
+            found[width] = {"model": HAND, "width": width, "theta": theta, "x": width**2, "pairs": held}
+    return list(found.values())
 
 
 def sizes(rows: list[Row]) -> list[Row]:
@@ -92,7 +125,8 @@ def sizes(rows: list[Row]) -> list[Row]:
         weights = config.num_heads * sum(wide * high for wide, high in shapes)
         held = capacity({(r["model"], r["x"]): r for r in summarise(own, ("model", "x"))}, model)
         found += [] if held is None else [{"model": model, "x": round(share * weights), "pairs": held}]
-    return found
+    theory = [{"model": THEORY, "x": 64 * width, "pairs": float(width)} for width in MATRIX]
+    return [*found, *by_hand(rows), *theory] if found else []
 
 
 def capacity(table: dict[tuple[str, int], Row], model: str) -> float | None:
@@ -116,6 +150,7 @@ def capacity(table: dict[tuple[str, int], Row], model: str) -> float | None:
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
+    alone = [f"keys of {r['width']}: {r['pairs']:.0f} (theta {r['theta']:g})" for r in by_hand(rows)]
     rows = whole(rows)
     table = {(r["model"], r["x"]): r for r in summarise(rows, ("model", "x"))}
     held = {name: capacity(table, name) for name in architectures()}
@@ -134,6 +169,7 @@ def judge(rows: list[Row]) -> Verdict:
         f"{name}: {math.floor(pairs)} ({_by_seed(rows, name)})" for name, pairs in held.items() if pairs is not None
     )
     told = f"pairs held at {ENOUGH:.0%} (by each training): {figures}"
+    told += f"; beside them matrices written by hand, {', '.join(alone)}" if alone else ""
     return verdict(parts, told, scale_of(rows, "one block of width 64"))
 
 
@@ -153,8 +189,10 @@ values); and, all with gradients at the start of chunks of 32 and writes bounded
 with hidden width 64, 128 and 256, and one of depth 3 with 128, these with residual and norm. Models differ in the
 memory's parameters, which is the point. Beside them a matrix of 64 that never writes, the control; and, of no weight in
 the rule and added after it was judged, the matrices of 64 and the MLP with hidden width 256 with all but the largest
-1/2 to 1/16 of their weights set to 0 after the pairs, nothing being written from then on. What a memory holds is the
-number of pairs, from {PAIRS[0]} on, at which accuracy falls below {ENOUGH:.0%}.
+1/2 to 1/16 of their weights set to 0 after the pairs, nothing being written from then on; and matrices alone,
+untrained, into which random unit keys and values are written with one theta of four and no momentum, the best theta
+shown, an answer being looked for among {PAIRS[-1]} values. What a memory holds is the number of pairs, from {PAIRS[0]}
+on, at which accuracy falls below {ENOUGH:.0%}.
 """
 
 CLAIM = Claim(
@@ -172,6 +210,6 @@ CLAIM = Claim(
     f"least {MORE} times what the anchored matrix of 64 holds. All: reproduced; some: reproduced in part; none: not "
     "reproduced.",
     jobs=jobs,
-    run_job=run_lab,
+    run_job=run_capacity,
     judge=judge,
 )

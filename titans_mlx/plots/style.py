@@ -82,6 +82,8 @@ FIXED: dict[str, tuple[str, list[int], str]] = {
     **{name: STYLES[model] for name, model in SAME.items()},
     **{name: style for company in COMPANIES for name, style in zip(company, OTHERS, strict=False)},
     "no memory": ("#000000", [1, 3], "cross"),
+    "by hand": ("#9a9a9a", [4, 2], "circle"),
+    "as many as keys are wide": ("#000000", [2, 2], "square"),
 }
 
 
