@@ -85,7 +85,7 @@ def _(of_whole, results, summary):
             mo.md(f"""
             **How to read this.** Each point is a model of its own, trained from birth with one gate times that factor
             and tested so. What falls above falls because training had reckoned with another gate; what falls here, no
-            training makes up for. With theta at 0 nothing is ever written: the control without a memory.
+            training makes up for. With theta at 0 no token is ever written: the control without a memory.
 
             {parts.origin(gating.CLAIM, results)}
             """),

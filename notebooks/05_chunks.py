@@ -12,7 +12,7 @@ with app.setup:
     # isort: split
     from titans_mlx import plots
     from titans_mlx.claims import chunks
-    from titans_mlx.claims.lab import run_lab
+    from titans_mlx.claims.lab import CONTROL, run_lab
 
     plots.use_theme()
 
@@ -80,7 +80,10 @@ def pictures(rows):
 
 @app.cell(hide_code=True)
 def _(left_out, results, shown):
-    online = ", ".join(f"{row['accuracy']:.0%}" for row in shown if row["model"] == chunks.ONLINE) or "not run"
+    online, none = (
+        ", ".join(f"{row['accuracy']:.0%}" for row in shown if row["model"] == model) or "not run"
+        for model in (chunks.ONLINE, CONTROL)
+    )
     mo.vstack(
         [
             parts.numbers(shown, {"Trained at": "trained", "Tested at": "x", "Asked": "ask"}),
@@ -88,10 +91,10 @@ def _(left_out, results, shown):
             **How to read this.** A row is a trained model, a column the chunk it is tested with. Within a chunk every
             gradient is taken at the weights of the chunk's start (eq. 16), so a key that is bound anew there is not
             first erased: if the claim holds, rebound keys suffer with larger chunks and kept ones do not. Up to
-            {chunks.PAIRS[-1][0]} pairs, half of them bound anew, were trained; the rule judges {chunks.JUDGED[0]}.
-            What has not learned is left out, as the rule has it ({left_out}). The matrix's exact online form ({online})
-            has no such chunk, and no bound on its writes. In MAC the segment, which is the span of its attention, is
-            another length than the chunk; its chart tells the two apart.
+            {chunks.PAIRS[-1][0]} pairs, half of them bound anew, were trained; the rule judges {chunks.JUDGED[0]}. What
+            has not learned is left out, as the rule has it ({left_out}). The matrix's exact online form ({online}) has
+            no such chunk, and no bound on its writes; without any memory it is {none}. In MAC the segment, which is the
+            span of its attention, is another length than the chunk; its chart tells the two apart.
 
             {parts.origin(chunks.CLAIM, results)}
             """),

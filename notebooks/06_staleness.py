@@ -56,7 +56,7 @@ def by_gap(rows, ask):
     """Accuracy against the filler between the two bindings."""
     shown = [row for row in rows if row["test"] == ask]
     return plots.sweep_chart(
-        shown, "x", "Filler words between the bindings", heading=f"All is written, {ask} keys asked", width=250
+        shown, "x", "Filler words between the bindings", heading=f"Every token may write, {ask} keys asked", width=250
     )
 
 
@@ -87,7 +87,8 @@ def _(results, summary):
             all are asked: a memory that adds without erasing (linear attention) answers with a mixture of old and new.
             Keys that were kept show drift. In the others the same models may write only one token in two, four or
             eight, at test time: at every n-th token, or where the gradient is largest. If surprise marks what is worth
-            remembering, the second is better at equal numbers of writes. Bands are 95 % intervals over trainings.
+            remembering, the second is better at equal numbers of writes. {parts.NO_MEMORY} Bands are 95 % intervals
+            over trainings.
 
             {parts.origin(staleness.CLAIM, results)}
             """),

@@ -79,7 +79,7 @@ def _(results):
     mo.md(f"""
     **How to read this.** Everything stored of two models; a chart is missing where
     nothing is stored of either. Recall and copying are of models of one size, one block; speed is of the benchmark's
-    larger ones with deep memories, and only of those that it has. Runs live are in the notebooks of the single claims.
+    larger ones, and only of those that it has. Runs live are in the notebooks of the single claims.
 
     Recall: {parts.origin(recall_distance.CLAIM, results)} Copying: {parts.origin(distractors.CLAIM, results)}
     Speed: {parts.origin(throughput.CLAIM, results)}

@@ -85,7 +85,7 @@ def _(results, summary):
             unit a difference counts for nothing by the rule, nor does one whose bar crosses 0. The axis is cut at 20
             units; a point at its end lies at the end or beyond. From top to bottom the paper's order of importance,
             then attention; beside them, of no weight, a memory that fades to what it was at birth, which the paper does
-            not have, and a matrix without the residual and the LayerNorm that *linear memory* keeps.
+            not have, and a matrix without the residual and the LayerNorm that *linear memory* keeps. {parts.NO_MEMORY}
 
             {parts.origin(components.CLAIM, results)}
             """),

@@ -74,9 +74,9 @@ def _(results, shown):
         [
             parts.numbers(shown, {"Needle": "what", "Bytes": "x"}),
             mo.md(f"""
-            **How to read this.** Each panel is a kind of needle, each line a model, all of equal size; the band is a
-            95 % interval over trainings. Every digit counts on its own, given the digits before it, so that chance is
-            one in ten, or in sixteen. Right of the dotted line no model was trained.
+            **How to read this.** Each panel is a kind of needle, each line a model, all of equal size; the band is a 95
+            % interval over trainings. Every digit counts on its own, given the digits before it, so that chance is one
+            in ten, or in sixteen. Right of the dotted line no model was trained. {parts.NO_MEMORY}
 
             {parts.origin(needles.CLAIM, results)}
             """),

@@ -117,7 +117,7 @@ def _(results):
             **How to read this.** A line is a recipe, right is better; {mqar.JUDGED} pairs, where training had up to
             {mqar.TRAINED[-1]}. Two recipes that differ in one choice tell what the choice is worth, if both have
             learned the task: a wide interval is of trainings that have and others that have not. The dashed line is
-            chance.
+            chance. {parts.NO_MEMORY}
 
             {parts.origin(mqar.CLAIM, results)}
             """),
@@ -146,7 +146,7 @@ def _(results):
             mo.md(f"""
             **How to read this.** A line is a recipe. *Recall* asks for a value that stands {family.FAR:,} words back,
             trained with at most {family.TRAINED}; *all rebound* for the last of two values of a key. A memory of sums
-            holds both.
+            holds both. {parts.NO_MEMORY}
 
             {parts.origin(family.CLAIM, results)}
             """),

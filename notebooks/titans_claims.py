@@ -118,15 +118,18 @@ def _(shown):
 
 @app.cell(hide_code=True)
 def _(claim, results, summary):
+    _counts = dict.fromkeys(end(row["seeds"] for row in summary) for end in (min, max))
     mo.md(f"""
     **How to read this.** One line is one architecture, all of equal size. A point is the share of answers that were
-    right, over {max(row["seeds"] for row in summary)} trainings; its band is a 95 % interval over trainings, wide when
-    they disagree. Right of the dotted line no model was trained. Beside it are the seconds to read one sequence, taken
-    while another run had the other core, and the peak memory, both shared out among the sequences read side by side:
-    a memory's state has a constant size, so its peak levels off once the pieces read at a time are full; attention
-    over everything keeps growing. Full attention read fewer sequences in smaller pieces: compare slopes, not heights.
-    Click a name in the legend to see it alone (shift-click adds another). The last column of the
-    numbers is the largest step size on filler: small writes that add up over the distance overwrite the pairs.
+    right, over {" to ".join(map(str, _counts))} trainings; its band is a 95 % interval over trainings, wide when they
+    disagree. Right of the dotted line no model was trained.
+
+    Beside it are the seconds to read one sequence, taken while another run had the other core, and the peak memory,
+    both shared out among the sequences read side by side: a memory's state has a constant size, so its peak levels off
+    once the pieces read at a time are full; attention over everything keeps growing. Full attention read fewer
+    sequences in smaller pieces: compare slopes, not heights. Click a name in the legend to see it alone (shift-click
+    adds another). The last column of the numbers is the largest step size on filler: small writes that add up over the
+    distance overwrite the pairs.
 
     {parts.origin(claim, results)}
     """)

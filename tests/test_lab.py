@@ -14,6 +14,7 @@ import pytest
 
 from titans_mlx.claims import (
     CLAIMS,
+    capacity,
     contextual,
     depth,
     distractors,
@@ -25,7 +26,7 @@ from titans_mlx.claims import (
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.interventions import changed, memories
 from titans_mlx.claims.judging import scale_of, summarise, verdict
-from titans_mlx.claims.lab import TASKS, lab_job, make_task, run_lab, test_model, train_models
+from titans_mlx.claims.lab import CONTROL, TASKS, lab_job, make_task, run_lab, test_model, train_models
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.search import Trained, train_all
 from titans_mlx.config import TitansConfig
@@ -140,6 +141,19 @@ def test_a_model_that_gives_nan_is_wrong_and_its_row_can_be_stored() -> None:
     rows = test_model(job.settings, Trained(model, (1e-3, 0.1), 0, 1.0, 0.0))
     assert all(row["nats"] is None and row["accuracy"] < 0.1 for row in rows)
     assert "nats" not in summarise(rows, ("model",))[0] and json.dumps(rows, allow_nan=False)
+
+
+def test_the_control_without_a_memory_learns_nothing_that_it_read() -> None:
+    """Its weights do not depend on the tokens, persistent ones and their momentum included."""
+    (job,) = [job for job in capacity.CLAIM.jobs("full") if job.settings["model"] == CONTROL]
+    model = changed(Titans(TitansConfig.from_dict(job.settings["architecture"])), job.settings["train_change"])
+    assert model.config.num_persistent and all(test["change"] for test in job.settings["tests"])
+    states = []
+    for seed in range(2):
+        cache = model.make_cache()
+        model.hidden(mx.random.randint(0, 200, (1, 40), key=mx.random.key(seed)), cache)
+        states.append(cache[0].weights[0])
+    assert mx.abs(states[0]).max() > 0 and mx.array_equal(*states)
 
 
 def test_claims_that_share_runs_share_jobs() -> None:

@@ -46,6 +46,7 @@ SHOWN_IN = {
     "outliers": "18_family",
 }
 """The notebook that shows each claim's evidence."""
+NO_MEMORY = "*No memory* is the same model with its memory standing still, in training and in the tests: the control."
 
 
 def heading(claim: Claim) -> mo.Html:
@@ -97,8 +98,8 @@ def provenance_line(stored: list[dict[str, Any]]) -> str:
     where = f"{took(stored)} on {', '.join(machines)}, commit {', '.join(commits)}"
     source = source_hash()
     older = sum(origin["source_hash"] != source for origin in origins)
-    aged = f" {older} of them are of an older source; `scripts/claims.py run --older` repeats them." if older else ""
-    return f"Stored runs: {len(stored)}; {where}; the last on {last}.{aged}"
+    told = f"Stored runs: {len(stored)}; {where}; the last on {last}."
+    return f"{told} {older} of an older source (`scripts/claims.py run CLAIM --older` repeats them)." if older else told
 
 
 def origin(claim: Claim, results: Path) -> str:

@@ -14,6 +14,8 @@ from titans_mlx.memory.structure import widths
 
 PAIRS = (8, 16, 32, 64, 96, 128, 192)
 ENOUGH = 0.9
+WIDTH = 64
+"""Of all models: a matrix of h heads has 64 times 64 / h weights."""
 GROWTH, NEAR, MORE = 1.4, 2.0, 1.1
 MATRIX = {16: "matrix, keys of 16", 32: "matrix, keys of 32", 64: "matrix, keys of 64"}
 DEEP = {1: "depth 2, width x 1", 2: "depth 2, width x 2", 4: "depth 2, width x 4"}
@@ -109,23 +111,27 @@ def by_hand(rows: list[Row]) -> list[Row]:
         own = {(HAND, r["x"]): r for r in rows if r["option"] == HAND and (r["width"], r["theta"]) == (width, theta)}
         held = capacity(own, HAND)
         if width not in found or held > found[width]["pairs"]:
-            found[width] = {"model": HAND, "width": width, "theta": theta, "x": width**2, "pairs": held}
+            found[width] = {"model": HAND, "width": width, "theta": theta, "x": WIDTH * width, "pairs": held}
     return list(found.values())
 
 
 def sizes(rows: list[Row]) -> list[Row]:
-    """What memories hold (``pairs``) by their weights that are not 0 (``x``): a row per model and share kept."""
+    """What memories hold (``pairs``) by their weights that are not 0 (``x``): a row per model and share kept.
+
+    Where a memory is stored with part of its weights, that with all of them stands still during the questions, too.
+    Matrices by hand, and the theory, are as many heads as make up the width, like the trained ones.
+    """
     made, found = architectures(), []
-    for model, share in dict.fromkeys((row["model"], row.get("kept", 1.0)) for row in rows if row["model"] in made):
-        own = [row for row in rows if (row["model"], row.get("kept", 1.0)) == (model, share)]
-        # Once they stand still before the questions, even those with all their weights are others.
-        own = own if share < 1 else whole(own)
+    still = {row["model"] for row in rows if row["option"] == THINNED}
+    own = [row for row in rows if row["option"] == THINNED or (row["model"] in made and row["model"] not in still)]
+    for model, share in dict.fromkeys((row["model"], row.get("kept", 1.0)) for row in own):
+        of = [row for row in own if (row["model"], row.get("kept", 1.0)) == (model, share)]
+        held = capacity({(r["model"], r["x"]): r for r in summarise(of, ("model", "x"))}, model)
         config = made[model]
         shapes = widths(config.memory, config.dim // config.num_heads)
         weights = config.num_heads * sum(wide * high for wide, high in shapes)
-        held = capacity({(r["model"], r["x"]): r for r in summarise(own, ("model", "x"))}, model)
         found += [] if held is None else [{"model": model, "x": round(share * weights), "pairs": held}]
-    theory = [{"model": THEORY, "x": 64 * width, "pairs": float(width)} for width in MATRIX]
+    theory = [{"model": THEORY, "x": WIDTH * width, "pairs": float(width)} for width in MATRIX]
     return [*found, *by_hand(rows), *theory] if found else []
 
 
@@ -150,7 +156,7 @@ def capacity(table: dict[tuple[str, int], Row], model: str) -> float | None:
 
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
-    alone = [f"keys of {r['width']}: {r['pairs']:.0f} (theta {r['theta']:g})" for r in by_hand(rows)]
+    alone = [f"keys of {r['width']}: {math.floor(r['pairs'])} (theta {r['theta']:g})" for r in by_hand(rows)]
     rows = whole(rows)
     table = {(r["model"], r["x"]): r for r in summarise(rows, ("model", "x"))}
     held = {name: capacity(table, name) for name in architectures()}

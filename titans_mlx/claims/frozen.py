@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
-from titans_mlx.claims.interventions import CLOSED as STILL
+from titans_mlx.claims.interventions import CLOSED as NO_WRITES
 from titans_mlx.claims.judging import losses, scale_of, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, run_lab
 from titans_mlx.claims.matching import match_parameters, parameters
@@ -15,7 +15,7 @@ from titans_mlx.memory import recipes
 MODELS = ("LMM deep", "MAC", "MAG")
 LEARNING, FROZEN = "trained with writes", "trained without writes"
 WRITES, CLOSED, RESET = "writes", "no writes", "reset every 256 bytes"
-CHANGES: dict[str, dict[str, Any]] = {WRITES: {}, CLOSED: STILL, RESET: {"reset_every": 256}}
+CHANGES: dict[str, dict[str, Any]] = {WRITES: {}, CLOSED: NO_WRITES, RESET: {"reset_every": 256}}
 LENGTHS = (256, 1024, 4096)
 TRAINED, NATS = 512, 0.01
 TESTED = 65_536
@@ -82,7 +82,9 @@ def judge(rows: list[Row]) -> Verdict:
     parts: dict[str, bool | None] = {}
     figures = []
     for model in MODELS:
-        if any((model, trained, WRITES, LENGTHS[-1]) not in nats for trained in (LEARNING, FROZEN)):
+        wanted = [(trained, use, LENGTHS[-1]) for trained in (LEARNING, FROZEN) for use in CHANGES]
+        wanted += [(trained, use, length) for trained, use, _ in wanted if use != RESET for length in LENGTHS]
+        if any((model, *key) not in nats for key in wanted):
             parts[model] = None
             continue
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
+from titans_mlx.claims.interventions import CLOSED
 from titans_mlx.claims.judging import LEARNED, scale_of, summarise, verdict
 from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
 from titans_mlx.claims.recall_jobs import TITANS, WINDOW, model_configs
@@ -25,7 +26,7 @@ def recall(distance: int, pairs: int = 8) -> dict[str, Any]:
 TASKS = {TRAINED: recall(DISTANCE), HARD: recall(HARD_DISTANCE, HARD_PAIRS)}
 TURNED = [{"gate": "none", "x": 1.0, "change": {}}]
 TURNED += [{"gate": gate, "x": factor, "change": {gate: factor}} for gate in GATES for factor in FACTORS]
-TAKEN = {FROZEN: {"alpha": 0.0, "theta": 0.0}, RESET: {"reset_every": WINDOW}, BARE: {"persistent": False}}
+TAKEN = {FROZEN: CLOSED, RESET: {"reset_every": WINDOW}, BARE: {"persistent": False}}
 TESTS = [{"test": test, "use": "", **turned, "task": task} for test, task in TASKS.items() for turned in TURNED]
 TESTS += [
     {"test": TRAINED, "use": use, "gate": "", "x": 1.0, "change": change, "task": TASKS[TRAINED]}

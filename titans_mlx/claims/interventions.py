@@ -15,7 +15,9 @@ from titans_mlx.model import Titans
 
 FACTORS = ("alpha", "eta", "theta")
 CLOSED = {"alpha": 0.0, "theta": 0.0}
-"""The change that lets a memory stand still: nothing is written or forgotten."""
+"""The change by which no token is written or forgotten; momentum of earlier ones goes on."""
+STILL = {**CLOSED, "eta": 0.0}
+"""The change by which a memory with momentum stands still: that of persistent tokens, read at birth, ends as well."""
 COUNTS = ("chunk_size", "reset_every")
 HIGHEST = 1 - 1e-6
 LEAST_LOG = -80.0
@@ -129,7 +131,12 @@ def read_thinned(model: Titans, tokens: mx.array, start: int, share: float) -> m
 
     Of every layer of every head the largest ``share`` of the weights stays, the others become 0. From ``start`` on
     nothing is written, which would fill them again.
+
+    Raises:
+        ValueError: if the model is MAC, which reads the weights of the segment's start as well.
     """
+    if model.config.variant == "mac":
+        raise ValueError(f"kept must be left out for mac, which holds weights of its segment's start, got {share}")
     cache = model.make_cache()
     before = model.hidden(tokens[:, :start], cache)
     cache = [_with_memory(state, _thinned(_memory_of(state), share)) for state in cache]

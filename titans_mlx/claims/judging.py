@@ -47,8 +47,11 @@ def summarise(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
 
 
 def losses(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
-    """As :func:`summarise`, but ``low`` and ``high`` are the ends of the interval of ``nats``; None for one seed."""
-    table = summarise(rows, by)
+    """As :func:`summarise`, but ``low`` and ``high`` are the ends of the interval of ``nats``; None for one seed.
+
+    Without groups in which a model gives NaN.
+    """
+    table = [row for row in summarise(rows, by) if "nats" in row]
     for row in table:
         own = [r["nats"] for r in rows if all(r[name] == row[name] for name in by)]
         row |= {end: found for end, found in mean_interval(own).items() if end != "value"}
@@ -110,8 +113,7 @@ def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
     if not failed:
         return Verdict("reproduced", figure, scale)
     if len(failed) == len(parts):
-        # That all failed goes without saying, why does not.
-        return Verdict("not reproduced", figure, scale, named if any("(" in name for name in failed) else "")
+        return Verdict("not reproduced", figure, scale, named)
     return Verdict("reproduced in part", figure, scale, named)
 
 

@@ -18,8 +18,8 @@ from titans_mlx._config import choose
 from titans_mlx.claims.base import Job, Progress, Row, job_id
 from titans_mlx.claims.fitting import fit
 from titans_mlx.claims.interventions import (
-    CLOSED,
     FACTORS,
+    STILL,
     changed,
     check_change,
     memories,
@@ -49,7 +49,7 @@ from titans_mlx.tasks import (
 from titans_mlx.training import count_parameters
 
 CONTROL = "no memory"
-"""A model trained and tested with its memory closed: equal in parameters and tokens, it writes nothing."""
+"""A model trained and tested with a memory that stands still: equal in parameters and tokens, it writes nothing."""
 TEST = 2
 """First part of a test batch's seed; those of training and validation are others."""
 HOW_TRAINED = """
@@ -196,8 +196,8 @@ def control_job(
     architecture: TitansConfig, train: Sequence[dict[str, Any]], tests: Sequence[dict[str, Any]], **options: Any
 ) -> Job:
     """The no-memory control: as :func:`lab_job`, but nothing is written, neither in training nor in the tests."""
-    closed = [{**test, "change": {**test.get("change", {}), **CLOSED}} for test in tests]
-    return lab_job(CONTROL, architecture, train, closed, train_change=CLOSED, **options)
+    still = [{**test, "change": {**test.get("change", {}), **STILL}} for test in tests]
+    return lab_job(CONTROL, architecture, train, still, train_change=STILL, **options)
 
 
 def run_lab(job: Job, progress: Progress | None = None) -> list[Row]:

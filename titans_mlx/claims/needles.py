@@ -77,9 +77,9 @@ on all kinds together at {SHORT[0]} to {TRAINED:,} bytes, the shortest more ofte
 batches are of 4,096 bytes, and validation is on the third kind at {TRAINED:,} bytes. Tested at {LENGTHS[0]:,} to
 {FAR:,} bytes, 32 sequences of each kind at each length. The Titans of the claim on recall over distance, DeltaNet,
 Gated DeltaNet and TTT (MLP), one block of width 64, parameters matched within 5 %, with that claim's births (where a
-model has such gates; TTT's writes are unbounded, as published) but theta at {STEP} and short
-convolutions of {TAPS} taps. Lengths, births and steps were chosen by single runs of another seed on the
-validation part of the prose.
+model has such gates; TTT's writes are unbounded, as published) but theta at {STEP} and short convolutions of {TAPS}
+taps; and LMM matrix with a memory that stands still, the control. Lengths, births and steps were chosen by single runs
+of another seed on the validation part of the prose.
 """
 
 CLAIM = Claim(

@@ -252,16 +252,16 @@ def judge(rows: list[Row]) -> Verdict:
 
 
 PROTOCOL = f"""
-The next {HORIZON} steps from {LOOKBACK}, each channel on its own, in units of its training part's spread. Two
-generated tables of four series of 14,400 steps: daily and weekly rhythms that drift, with trend and noise
-("seasonal"); oscillations that switch between four rhythms ("regimes"); and ETTh1 and ETTh2 with their usual split of
-12, 4 and 4 months, in a test set of all windows. A memory (matrix in its online form, four heads; deep, two layers,
-width x 2, chunks of 1) or full attention in one block of width 64 over patches of {PATCH} steps, instance-normalised,
-a linear head, matched in parameters within 5 %; and DLinear as published (moving average of 25), whose two maps have
-as many parameters as they have. AdamW, weight decay 0.1, 400 steps of 64 windows, warm-up of 50, a cosine to 0; a rate
-of 0.001 and of 0.004 is tried with the first of three seeds, by squared error on the validation part. Shown beside,
-of no weight in the rule and added after it was judged: ETTh1 and ETTh2 with the usual look-back of {USUAL} and horizons
-{", ".join(map(str, HORIZONS))}.
+The next {HORIZON} steps from {LOOKBACK}, each channel on its own, in units of its training part's spread. Two generated
+tables of four series of 14,400 steps: daily and weekly rhythms that drift, with trend and noise ("seasonal");
+oscillations that switch between four rhythms ("regimes"); and ETTh1 and ETTh2 with their usual split of 12, 4 and 4
+months, in a test set of all windows. A memory (matrix in its online form, four heads; deep, two layers, width x 2,
+chunks of 1) or full attention in one block of width 64 over patches of {PATCH} steps, instance-normalised, a linear
+head, matched in parameters within 5 %; and DLinear as published (moving average of 25), whose two maps have as many
+parameters as they have. AdamW, weight decay 0.1, 400 steps of 64 windows, warm-up of 50, a cosine to 0; a rate of 0.001
+and of 0.004 is tried with the first of three seeds, by squared error on the validation part. Shown beside, of no weight
+in the rule and added after it was judged (the linear head, and so DLinear's size beside the others', depends on the
+horizon): ETTh1 and ETTh2 with the usual look-back of {USUAL} and horizons {", ".join(map(str, HORIZONS))}.
 """
 
 CLAIM = Claim(

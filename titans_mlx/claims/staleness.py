@@ -74,7 +74,7 @@ def jobs(profile: Profile) -> list[Job]:
         return lab_job(model, architectures()[model], train, held, **options)
 
     if profile == "full":
-        whole = [test for test in tests if test["test"] != RATIONED]
+        whole = [{**test, "written": 0.0} for test in tests if test["test"] != RATIONED]
         control = control_job(architectures()[MATRIX], train, whole, steps=500)
         return [*[job(model, steps=500) for model in (*MEMORIES, *BASELINES)], control]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
@@ -158,9 +158,9 @@ def judge(rows: list[Row]) -> Verdict:
 
 
 def _writes(row: Row) -> str:
-    """The share of tokens that each training of a row wrote."""
-    shares = sorted({f"{share:.0%}" for share in row["writes_of_seeds"]})
-    return shares[0] if len(shares) == 1 else f"{', '.join(shares[:-1])} and {shares[-1]}"
+    """The share of tokens that the trainings of a row wrote, from the least to the most."""
+    least, most = (f"{end(row['writes_of_seeds']):.0%}" for end in (min, max))
+    return least if least == most else f"{least} to {most}"
 
 
 PROTOCOL = f"""

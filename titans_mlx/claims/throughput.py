@@ -154,7 +154,7 @@ def crossing(rows: list[Row], model: str, what: str) -> float | None:
     """The length from which on a model is as fast as full attention.
 
     Between the lengths measured, its speed relative to full attention's is taken to be a power of the length. It is the
-    shortest length measured if the model is faster there, and None if it is slower at the longest.
+    shortest length measured if the model is as fast at all of them, and None if it is slower at the longest.
     """
     rates = {(row["model"], row["x"]): row["rate"] for row in rows if row["what"] == what}
     lengths = sorted(x for name, x in rates if name == model and (FULL, x) in rates)
@@ -176,7 +176,7 @@ def _level(rows: list[Row], model: str, what: str) -> str:
         return f"nowhere in {doing}"
     if found == min(row["x"] for row in rows if row["what"] == what):
         return f"below {found:,.0f} tokens in {doing}"
-    # Two figures are all that a straight line between lengths four times apart can tell.
+    # A straight line between lengths far apart tells no more than two figures.
     return f"at {float(f'{found:.2g}'):,.0f} tokens in {doing}"
 
 

@@ -38,12 +38,12 @@ STYLES: dict[str, tuple[str, list[int], str]] = {
 OTHERS = tuple(
     (colour, SOLID, shape)
     for colour, shape in zip(
-        ("#332288", "#44aa99", "#cc6677", "#999933", "#882255", "#117733", "#aa4499", "#ee8866", "#777777", "#661100"),
+        ("#332288", "#44aa99", "#cc6677", "#999933", "#666633", "#117733", "#aa4499", "#ee8866", "#777777", "#661100"),
         ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left") * 2,
         strict=False,
     )
 )
-"""Colours of Paul Tol's, none of them a model's."""
+"""Mostly colours of Paul Tol's, none of them a model's of ``STYLES``."""
 SAME = {
     "LMM matrix, online": "LMM matrix",
     "matrix, keys of 64": "LMM matrix",

@@ -49,8 +49,8 @@ def length_chart(
         color=colour(among),
         tooltip=[
             alt.Tooltip("model:N"),
-            alt.Tooltip("x:Q", format=",", title="tokens"),
-            alt.Tooltip(f"{field}:Q", format=",.4~g"),
+            alt.Tooltip("x:Q", format=",", title=titles[0]),
+            alt.Tooltip(f"{field}:Q", format=",.4~g", title=titles[1]),
         ],
     )
     whiskers = [base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q")] if interval else []
