@@ -69,9 +69,8 @@ def pictures(rows, summary, measure):
     course = [
         row for row in rows if (row["text"], row["measure"], row["state"]) == (surprise.PROSE, measure, "trained")
     ]
-    first = {row["model"]: row for row in reversed(course)}
-    if first:
-        charts.append(plots.tenth_chart(list(first.values()), heading="Prose, by tenths", width=280))
+    if course:
+        charts.append(plots.tenth_chart(surprise.tenths(course), heading="Prose, by tenths", width=280))
     return mo.hstack(charts, justify="start", gap=1, wrap=True)
 
 

@@ -178,6 +178,13 @@ def test_every_recipe_recalls_alone(name: str) -> None:
     assert row["low"] <= row["accuracy"] <= row["high"]
 
 
+def test_tenths_are_means_over_seeds() -> None:
+    rows = [{"model": "MAC", "curve": [0.1, None]}, {"model": "MAC", "curve": [0.3, 0.5]}]
+    (found,) = surprise.tenths(rows)
+    assert (found["model"], found["tenth"]) == ("MAC", 1) and found["value"] == pytest.approx(0.2)
+    assert found["low"] < 0.1 and found["high"] > 0.3, "two seeds say little"
+
+
 def rate_rows(rate: Callable[[str, str, int, str], float], held: Callable[[int], int] = lambda _: 9) -> list[Row]:
     rows = []
     for job in throughput.jobs("full"):

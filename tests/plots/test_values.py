@@ -34,11 +34,15 @@ def test_values_stand_beside_their_lines(tmp_path: Path) -> None:
 
 
 def test_tenths_run_from_expected_to_unexpected(tmp_path: Path) -> None:
-    rows = [{"model": "MAC", "curve": [index / 10 for index in range(10)]}]
+    shares = [index / 10 for index in range(10)]
+    rows = [
+        {"model": "MAC", "tenth": place + 1, "value": share, "low": None, "high": None}
+        for place, share in enumerate(shares)
+    ]
     chart = plots.tenth_chart(rows, heading="Prose")
     assert {"no relation", "MAC", "1", "10"} <= set(words(chart, tmp_path))
-    drawn = [row["rank"] for row in values(chart) if "rank" in row][:10]
-    assert drawn == rows[0]["curve"]
+    drawn = [row["value"] for row in values(chart) if "value" in row][:10]
+    assert drawn == shares
     with pytest.raises(ValueError, match="rows must hold at least one row"):
         plots.tenth_chart([])
 

@@ -116,7 +116,7 @@ def tenth_chart(rows: Sequence[Row], *, heading: str = "", width: int = 300, hei
     """Mean rank of a quantity in each tenth of the tokens by negative log-likelihood, a line per model.
 
     Args:
-        rows: ``model`` and ``curve``, ten shares.
+        rows: ``model``, ``tenth`` (1 to 10), ``value``, a share, and its interval's ends ``low`` and ``high``.
         heading: above the plot.
         width, height: of the plot in pixels.
 
@@ -125,29 +125,26 @@ def tenth_chart(rows: Sequence[Row], *, heading: str = "", width: int = 300, hei
     """
     if not rows:
         raise ValueError("rows must hold at least one row, got none")
-    points = [
-        {"model": row["model"], "tenth": place + 1, "rank": rank}
-        for row in rows
-        for place, rank in enumerate(row["curve"])
-    ]
-    base = alt.Chart(alt.Data(values=points)).encode(
+    rows = list(rows)
+    base = alt.Chart(data(rows, ("model", "tenth", "value", "low", "high"))).encode(
         x=alt.X(
             "tenth:O", title="Tenth of the tokens, from expected to unexpected", axis=alt.Axis(labelAngle=0, grid=False)
         ),
         y=alt.Y(
-            "rank:Q",
+            "value:Q",
             axis=alt.Axis(title="Mean rank (share of tokens below)", format=".0%", values=[0, 0.25, 0.5, 0.75, 1]),
             scale=alt.Scale(domain=[0, 1], nice=False),
         ),
-        color=colour(points),
-        tooltip=["model:N", "tenth:O", alt.Tooltip("rank:Q", format=".0%")],
+        color=colour(rows),
+        tooltip=["model:N", "tenth:O", *[alt.Tooltip(f"{name}:Q", format=".0%") for name in ("value", "low", "high")]],
     )
+    band = base.mark_area(opacity=0.13, clip=True).encode(y="low:Q", y2="high:Q")
     middle = alt.Chart(alt.Data(values=[{"half": 0.5}])).encode(y="half:Q")
     rule = middle.mark_rule(strokeDash=[5, 4], color=PALE)
     says = middle.mark_text(align="left", dx=8, color=PALE, fontSize=12).encode(
         x=alt.value("width"), text=alt.value("no relation")
     )
-    return alt.layer(rule, says, *lines(base, points, alt.value(1))).properties(
+    return alt.layer(band, rule, says, *lines(base, rows, alt.value(1))).properties(
         width=width, height=height, title=heading
     )
 
