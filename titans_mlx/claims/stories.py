@@ -110,7 +110,7 @@ the job runs. Chance is one place of six; whoever names the place where the last
 been before, things left aside, is right more often (with eight facts in 96 % of the questions of three, so {TOLD} are
 told); and whoever takes a thing to be always with the last to have taken it, in 95 % of three facts and 75 % of two.
 Taps, births, lengths and steps were chosen by single runs of another seed on other sequences, the first three with
-eight facts. In a first protocol, whose two runs are kept beside these, 1,200 steps did not teach a single fact.
+eight facts. In a first protocol, whose two runs are kept beside these, 1,200 steps did not suffice for one fact.
 """
 
 CLAIM = Claim(
