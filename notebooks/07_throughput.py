@@ -52,7 +52,7 @@ def _(rows, shown):
 
 @app.function
 def pictures(rows, field):
-    """Training, reading and decoding, each against length."""
+    """Training, reading and decoding, each against length, and each processor on its own."""
     titles = {
         throughput.TRAIN: ("Training", "Tokens in a sequence"),
         throughput.READ: ("Reading a prompt", "Tokens in the prompt"),
@@ -61,13 +61,15 @@ def pictures(rows, field):
     sized = [{**row, "megabytes": row["peak_bytes"] / 1e6} for row in rows]
     unit = "Tokens a second" if field == "rate" else "Most that arrays held (MB)"
     panels = []
-    for what, (heading, title) in titles.items():
-        found = [row for row in sized if row["what"] == what]
-        if found:
-            interval = field == "rate"
-            panels.append(
-                plots.length_chart(found, field, (title, unit), heading=heading, interval=interval, width=250)
-            )
+    for processor in dict.fromkeys(row.get("processor") for row in sized):
+        for what, (heading, title) in titles.items():
+            found = [row for row in sized if (row["what"], row.get("processor")) == (what, processor)]
+            if found:
+                named = f"{heading}, {processor}" if processor else heading
+                interval = field == "rate"
+                panels.append(
+                    plots.length_chart(found, field, (title, unit), heading=named, interval=interval, width=250)
+                )
     return mo.hstack(panels, justify="start", gap=1, wrap=True)
 
 
@@ -91,7 +93,8 @@ def _(results, rows):
             mo.md(f"""
             **How to read this.** A flat line is a speed that does not depend on the length. Training is on equally
             many tokens at every length. Whiskers go from the slowest to the fastest repetition. All of it is one core
-            of the machine named below; of other machines, and of a GPU, it says nothing. `SPEED.md` has the benchmark
+            of the machine named below; of other machines, and of a GPU, it says nothing, and times of two processors
+            do not compare. `SPEED.md` has the benchmark
             beside another implementation, and the formulas.
 
             {parts.origin(throughput.CLAIM, results)}

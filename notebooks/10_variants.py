@@ -69,7 +69,8 @@ def _(copied, first, recalled, second, timed):
     for what, title in ((throughput.TRAIN, "Training"), (throughput.READ, "Reading a prompt")):
         if found := [row for row in timed if row["what"] == what and row["model"] in two]:
             titles = ("Tokens in a sequence", "Tokens a second")
-            charts.append(plots.length_chart(found, "rate", titles, heading=title, interval=True, width=280))
+            named = f"{title}, {' and '.join(dict.fromkeys(row['processor'] for row in found))}"
+            charts.append(plots.length_chart(found, "rate", titles, heading=named, interval=True, width=280))
     mo.hstack(charts, justify="start", gap=1, wrap=True)
     return
 

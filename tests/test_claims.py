@@ -170,7 +170,9 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     stored = json.loads(path.read_text())
     assert stored["provenance"]["source_hash"] and stored["provenance"]["seconds"] > 0
     before = path.stat().st_mtime_ns
-    assert run_and_store(tmp_path, CLAIM, job) == rows == stored_rows(tmp_path, CLAIM)
+    assert run_and_store(tmp_path, CLAIM, job) == rows
+    processor = stored["provenance"]["processor"]
+    assert stored_rows(tmp_path, CLAIM) == [{**row, "processor": processor} for row in rows]
     assert path.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="must hold the settings of job"):
         run_and_store(tmp_path, CLAIM, Job(job.id, {**job.settings, "write_cost": 5}))
@@ -269,7 +271,7 @@ def test_a_result_of_other_settings_is_no_evidence(tmp_path: Path) -> None:
     result = {"settings": json.loads(json.dumps(job.settings)), "provenance": {}, "rows": [{"accuracy": 1.0}]}
     path.write_text(json.dumps(result))
     (path.parent / f".tmp-{path.name}").write_text('{"settings": ')
-    assert stored_rows(tmp_path, CLAIM) == result["rows"]
+    assert stored_rows(tmp_path, CLAIM) == [{"accuracy": 1.0, "processor": None}]
     result["settings"]["training"]["steps"] += 1
     path.write_text(json.dumps(result))
     assert stored_rows(tmp_path, CLAIM) == []

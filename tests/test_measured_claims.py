@@ -237,6 +237,15 @@ def test_the_rule_of_throughput() -> None:
         found = rate_rows(lambda *key, where=where, value=value: value if where(*key) else steady(*key))
         assert throughput.judge(found).status == status
     assert throughput.judge(rate_rows(steady, held=lambda x: x)).status == "reproduced in part", "a state that grows"
+    others = [
+        {**row, "processor": "other" if row["model"] in throughput.RECURRENT else "one"} for row in rate_rows(steady)
+    ]
+    assert throughput.judge(others).status == "reproduced"
+    told = throughput.judge(others).figure
+    assert told.count("on another processor than full attention") == len(throughput.RECURRENT)
+    assert told.count("times full attention's speed at") == len(throughput.TITANS)
+    moved = [{**row, "processor": "other" if row["model"] == "MAC" else "one"} for row in rate_rows(steady)]
+    assert throughput.judge(moved).status == "unfinished", "times of two processors do not compare"
     rest = [row for row in rate_rows(steady) if row["model"] != throughput.FULL]
     assert throughput.judge(rest).status == "unfinished", "nothing to be faster than"
 

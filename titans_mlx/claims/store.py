@@ -93,12 +93,18 @@ def is_stored(folder: Path, claim: Claim, job: Job, source: str = "") -> bool:
 def stored_results(folder: Path, claim: Claim) -> list[dict[str, Any]]:
     """Every stored result of a claim's jobs as they are now: ``settings``, ``provenance`` and ``rows``.
 
+    Rows tell the ``processor`` that they are from: times of two cannot be compared.
     A result of other settings is of another protocol and is passed over, as is a file not yet put in its place.
     """
     jobs = [job for profile in get_args(Profile) for job in claim.jobs(profile)]
     settings = {result_path(folder, claim, job): _as_stored(job.settings) for job in jobs}
     results = [(settings[path], _read(path)) for path in sorted(settings) if path.exists()]
-    return [result for wanted, result in results if _completed(result["settings"]) == wanted]
+    return [_with_processor(result) for wanted, result in results if _completed(result["settings"]) == wanted]
+
+
+def _with_processor(result: dict[str, Any]) -> dict[str, Any]:
+    processor = result["provenance"].get("processor")
+    return {**result, "rows": [{**row, "processor": processor} for row in result["rows"]]}
 
 
 def took(results: list[dict[str, Any]]) -> str:

@@ -123,8 +123,11 @@ def judge(rows: list[Row]) -> Verdict:
     read = {(row["model"], row["x"]): row["rate"] for row in rows if row["what"] == READ}
     for model in (*TITANS, *RECURRENT):
         (near, far), (short, long), (first, last) = (ends(model, what) for what in (TRAIN, READ, DECODE))
-        if None in (near, far, short, long, first, last, full):
-            parts |= {model: None} if model in TITANS else {}
+        complete = None not in (near, far, short, long, first, last, full)
+        same = complete and full.get("processor") == long.get("processor")
+        if model in TITANS and not same:
+            parts[model] = None
+        if not complete:
             continue
         kept = far["rate"] / near["rate"], long["rate"] / short["rate"]
         slower, beyond = first["rate"] / last["rate"], long["rate"] / full["rate"]
@@ -135,14 +138,18 @@ def judge(rows: list[Row]) -> Verdict:
             "against full attention": beyond > 1,
         }
         failing = ", ".join(name for name, held in pieces.items() if not held)
-        if model in TITANS:
+        if model in TITANS and same:
             parts[f"{model} in {failing}" if failing else model] = not failing
-        figures.append(
+        told = (
             f"{'' if model in TITANS else 'beside them '}{model} keeps {kept[0]:.0%} of its speed in training, "
-            f"{kept[1]:.0%} in reading, a decoded token takes {slower:.2f} times as long, {beyond:.1f} times full "
-            f"attention's speed at {LENGTHS[READ][-1]:,}, level with it "
-            f"{', '.join(_level(rows, model, what) for what in (TRAIN, READ, DECODE))}"
+            f"{kept[1]:.0%} in reading, a decoded token takes {slower:.2f} times as long"
         )
+        if same:
+            level = ", ".join(_level(rows, model, what) for what in (TRAIN, READ, DECODE))
+            told += f", {beyond:.1f} times full attention's speed at {LENGTHS[READ][-1]:,}, level with it {level}"
+        else:
+            told += " (on another processor than full attention)"
+        figures.append(told)
     if full and (SLIDING, LENGTHS[READ][-1]) in read:
         times = read[SLIDING, LENGTHS[READ][-1]] / full["rate"]
         figures.append(f"{SLIDING} {times:.1f} times full attention's speed there")
