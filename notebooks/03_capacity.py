@@ -135,7 +135,7 @@ def _(results):
                 "nats",
                 titles,
                 log=False,
-                interval=all(row["low"] is not None for row in by_length),
+                interval=True,
                 reference=True,
                 width=420,
             ),

@@ -139,7 +139,7 @@ def _(results):
             "nats",
             titles,
             heading=f"{model}, {trained}",
-            interval=all(row["low"] is not None for row in found),
+            interval=True,
             log=False,
             among=losses,
             reference=True,

@@ -139,7 +139,7 @@ def position_chart(rows, use, among):
         "value",
         ("Position (bytes, up to)", "Bits per byte" if whole else "More bits per byte"),
         heading=NAMES.get(rows[0]["corpus"], rows[0]["corpus"]) if whole else f"With {TITLES[use]}",
-        interval=all(row["low"] is not None for row in rows),
+        interval=True,
         log=False,
         reference=True,
         among=among,

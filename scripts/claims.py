@@ -7,7 +7,7 @@
 
 Results already stored are kept: after a stop, the jobs that were under way go on from the last checkpoints of their
 trainings, where nothing has changed since, and no other is run. `list` says how many results are stored, and how many
-of them come from an older source than this one: they stay evidence, until `run --older` runs them again.
+of them come from an older source than this one: they stay evidence, until `run CLAIM --older` runs them again.
 """
 
 import argparse

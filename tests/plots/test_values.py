@@ -56,6 +56,14 @@ def test_lengths_name_where_training_ended(tmp_path: Path) -> None:
     assert "trained up to 256 tokens" not in words(plots.length_chart(rows, "bits", titles, log=False), tmp_path)
 
 
+def test_whiskers_are_drawn_where_all_have_an_interval() -> None:
+    rows = [{"model": "MAC", "x": 2**power, "nats": 2.0, "low": 1.9, "high": 2.1} for power in range(5, 8)]
+    titles = ("Bytes", "Loss (nats a byte)")
+    assert "rule" in marks(plots.length_chart(rows, "nats", titles, interval=True))
+    one_seed = [*rows, {**rows[0], "x": 512, "low": None, "high": None}]
+    assert "rule" not in marks(plots.length_chart(one_seed, "nats", titles, interval=True))
+
+
 def test_values_far_from_nought_fill_their_axis(tmp_path: Path) -> None:
     rows = [{"model": "MAC", "state": "trained", "value": 2.2, "low": 2.1, "high": 2.3, "seeds": 3}]
     drawn = words(plots.value_chart(rows, "Bits per byte", (2.0, 2.4), [(2.25, "best baseline")]), tmp_path)

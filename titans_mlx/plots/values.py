@@ -27,7 +27,7 @@ def length_chart(
         field: the quantity.
         titles: of the axes, with units.
         heading: above the plot.
-        interval: draw a whisker from ``low`` to ``high``.
+        interval: draw a whisker from ``low`` to ``high``, unless some row has none (None).
         log: False makes the quantity's axis linear, for one that hardly changes; it then does not begin at 0.
         among: rows whose models share colours with this chart's; none: its own.
         reference: draw a line at the ``trained_length`` of the rows.
@@ -39,6 +39,7 @@ def length_chart(
     if not rows:
         raise ValueError("rows must hold at least one row, got none")
     rows, among = list(rows), list(among) or list(rows)
+    interval = interval and all(row["low"] is not None for row in rows)
     values = sorted({row["x"] for row in rows})
     axis = alt.Axis(title=titles[0], values=values, format=",d", labelOverlap=True, labelFlush=False)
     domain = [values[0], max(values[-1], values[0] + 1)]
