@@ -68,7 +68,13 @@ def jobs(profile: Profile) -> list[Job]:
         return lab_job(model, config, train, tests, option=group, **options)
 
     if profile == "full":
-        return [job(group, model, steps=STEPS[group], grid=GRIDS[group]) for group in GROUPS for model in MODELS]
+        # Token by token a deep memory takes an hour for sums or permutations, and this one has no weight in the rule.
+        return [
+            job(group, model, steps=STEPS[group], grid=GRIDS[group])
+            for group in GROUPS
+            for model in MODELS
+            if model != BARE_DEEP or group == "parity"
+        ]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((6e-3, 0.1),)}
     small |= {"steps": 3, "sequences": 4} if profile == "smoke" else {"steps": 300, "sequences": 32}
     return [job("parity", model, **small) for model in (STEEP, BARE)]
@@ -104,10 +110,10 @@ validation at {TRAINED}, three seeds; tested at {LENGTHS[0]} to {LENGTHS[-1]} mo
 to 1/2, as everywhere here, and up to 1 (beyond 1/2 a write overshoots, at 1 it reflects), and with a deep memory (width
 x 1, theta up to 1, writes bounded to 1) whose gradients are taken anew at every token; and, of no weight in the rule,
 the matrix without momentum and theta up to 1 (DeltaNet's rule with decay, and steps that reflect), the deep memory
-without momentum, Gated DeltaNet (its steps do not reflect). Full attention without positions must fail. Births:
-embedding at 0.02, taps of convolutions as in PyTorch, alpha 0.001, theta 0.1. AdamW, 50 steps of warm-up, then a
-cosine; validated on 64 sequences, the first rate kept if it is right in all. Permutations have the identity as an
-eleventh move. Steps and births were chosen by single runs of another seed on other sequences.
+without momentum (on parity alone, for its time), Gated DeltaNet (its steps do not reflect). Full attention without
+positions must fail. Births: embedding at 0.02, taps of convolutions as in PyTorch, alpha 0.001, theta 0.1. AdamW, 50
+steps of warm-up, then a cosine; validated on 64 sequences, the first rate kept if it is right in all. Permutations have
+the identity as an eleventh move. Steps and births were chosen by single runs of another seed on other sequences.
 """
 
 CLAIM = Claim(
