@@ -94,6 +94,13 @@ def test_verdicts_of_parts() -> None:
     assert scale_of([], "x") == ""
 
 
+def test_the_scale_tells_the_seeds_of_each_task() -> None:
+    of = {"parameters": 60_000, "trained_length": 32}
+    rows = [of | {"what": what, "seed": seed} for what, count in (("recall", 3), ("prose", 5)) for seed in range(count)]
+    assert scale_of(rows, "x") == "0.06M parameters, trained at up to 32 tokens, x, 3 to 5 seeds"
+    assert scale_of(rows[:3], "x").endswith("x, 3 seeds")
+
+
 def test_gates_closed_in_training_are_not_trained_and_open_in_the_tests() -> None:
     config = frozen.architectures()["MAG"]
     prose = frozen.prose(48, "train")

@@ -118,9 +118,13 @@ def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
 
 
 def scale_of(rows: Sequence[Row], what: str) -> str:
-    """The size at which something was found: parameters, training length, seeds, and ``what`` else."""
+    """The size at which something was found: parameters, training length, seeds by task, and ``what`` else."""
     if not rows:
         return ""
-    seeds = len({row["seed"] for row in rows})
+    seeds: dict[Any, set[int]] = {}
+    for row in rows:
+        seeds.setdefault(row.get("what"), set()).add(row["seed"])
+    fewest, most = min(map(len, seeds.values())), max(map(len, seeds.values()))
+    told = f"{most}" if fewest == most else f"{fewest} to {most}"
     size, length = max(row["parameters"] for row in rows) / 1e6, max(row["trained_length"] for row in rows)
-    return f"{size:.2f}M parameters, trained at up to {length:,} tokens, {what}, {seeds} seeds"
+    return f"{size:.2f}M parameters, trained at up to {length:,} tokens, {what}, {told} seeds"
