@@ -141,6 +141,20 @@ def test_a_rate_that_diverges_is_passed_over() -> None:
         train_all([(1.0, 0.1), (2.0, 0.1)], [0], train)
 
 
+def test_a_rate_at_which_another_seed_diverges_is_passed_over_for_all() -> None:
+    def train(entry: tuple[float, float], seed: int, _: Any) -> Trained:
+        if entry[0] > 0.5 and seed:
+            raise TrainingDiverged(3, math.nan, 1.0, None, None)
+        return trained_at(entry, seed, entry[0] / 2)
+
+    trained, scores = train_all([(0.1, 0.1), (1.0, 0.1), (0.2, 0.1)], [0, 1, 2], train)
+    assert [(each.entry[0], each.seed) for each in trained] == [(0.2, 0), (0.2, 1), (0.2, 2)]
+    assert [score["accuracy"] for score in scores] == [0.05, 0.5, 0.1], "what the search saw stands"
+    assert [score.get("another_seed_diverged") for score in scores] == [None, True, None]
+    with pytest.raises(TrainingDiverged):
+        train_all([(1.0, 0.1), (0.7, 0.1)], [0, 1], train)
+
+
 def test_a_model_that_gives_nan_is_wrong_and_its_row_can_be_stored() -> None:
     job = small_job()
     model = Titans(TitansConfig.from_dict(job.settings["architecture"]))

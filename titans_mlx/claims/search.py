@@ -36,7 +36,7 @@ def train_all(
     """A model per seed, and the validation scores of the entries tried.
 
     The grid's first entry without an error ends the search: ties go to the earlier, so nothing after it could win. An
-    entry whose training diverges is passed over.
+    entry at which any seed's training diverges is passed over, for all seeds.
 
     Args:
         grid: entries, the preferred first.
@@ -46,26 +46,33 @@ def train_all(
         parts: see ``progress``.
 
     Raises:
-        TrainingDiverged: every entry's training diverges, or that of another seed at the best entry.
+        TrainingDiverged: at every entry tried, some seed's training diverges.
     """
     first, *others = seeds
     total = len(grid) + len(others) + parts
-    tried: list[Trained] = []
+    tried: list[tuple[Trained, Row]] = []
     scores: list[Row] = []
+    failure: TrainingDiverged | None = None
     for index, entry in enumerate(grid):
-        last = index == len(grid) - 1
+        score: Row = {"learning_rate": entry[0], "weight_decay": entry[1], "accuracy": None}
+        scores.append(score)
         try:
-            tried.append(train(tuple(entry), first, part(progress, index, total)))
-        except TrainingDiverged:
-            if last and not tried:
-                raise
-            scores.append({"learning_rate": entry[0], "weight_decay": entry[1], "accuracy": None})
+            trained = train(tuple(entry), first, part(progress, index, total))
+        except TrainingDiverged as error:
+            failure = error
             continue
-        scores.append({"learning_rate": entry[0], "weight_decay": entry[1], "accuracy": tried[-1].validation})
-        if tried[-1].validation == 1:
+        tried.append((trained, score))
+        score["accuracy"] = trained.validation
+        if trained.validation == 1:
             break
-    best = max(tried, key=lambda trained: trained.validation)
-    trained = [best]
-    for index, seed in enumerate(others, len(grid)):
-        trained.append(train(best.entry, seed, part(progress, index, total)))
-    return trained, scores
+    # The sort is stable: of equal entries, the earlier one goes first.
+    for best, score in sorted(tried, key=lambda each: each[0].validation, reverse=True):
+        try:
+            rest = [train(best.entry, seed, part(progress, i, total)) for i, seed in enumerate(others, len(grid))]
+        except TrainingDiverged as error:
+            failure = error
+            score["another_seed_diverged"] = True
+            continue
+        return [best, *rest], scores
+    assert failure is not None
+    raise failure
