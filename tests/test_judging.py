@@ -2,7 +2,7 @@
 
 import pytest
 
-from titans_mlx.claims.judging import more_part
+from titans_mlx.claims.judging import more_part, verdict
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ def test_a_part_that_does_not_hold_says_why(accuracies, validation: float, part:
 
     assert more_part("a over b", rows_with(accuracies), rows_with((0.9,) * 3, validation), 0.05) == part
     assert more_part("a over b", [], rows_with(accuracies), 0.05) == ("a over b", None)
+
+
+def test_a_verdict_without_figures_lists_none() -> None:
+    assert verdict({"parity": None}, "", "").figures == []
+    assert verdict({"parity": True}, "parity: 98%; of 64", "").figures == ["parity: 98%", "of 64"]

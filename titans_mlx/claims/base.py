@@ -39,7 +39,7 @@ class Verdict(NamedTuple):
     @property
     def figures(self) -> list[str]:
         """The groups of ``figure``."""
-        return self.figure.split("; ")
+        return self.figure.split("; ") if self.figure else []
 
 
 @dataclass(frozen=True)
