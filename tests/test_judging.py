@@ -23,5 +23,5 @@ def test_a_part_that_does_not_hold_says_why(accuracies, validation: float, part:
 
 
 def test_a_verdict_without_figures_lists_none() -> None:
-    assert verdict({"parity": None}, "", "").figures == []
-    assert verdict({"parity": True}, "parity: 98%; of 64", "").figures == ["parity: 98%", "of 64"]
+    assert verdict({"parity": None}, "", "three seeds").figures == []
+    assert verdict({"parity": True}, "parity: 98%; of 64", "three seeds").figures == ["parity: 98%", "of 64"]
