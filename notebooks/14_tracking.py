@@ -73,7 +73,9 @@ def _(results, shown):
             mo.md(f"""
             **How to read this.** Each panel is a group, each line a model, all of equal size; the band is a 95 %
             interval over trainings. To be right after many moves a model must have followed all of them: what it
-            knows of most of them is worth nothing. Right of the dotted line no model was trained.
+            knows of most of them is worth nothing. Right of the dotted line no model was trained. A write with theta
+            at 1 is a reflection, and so is a transposition; a sum modulo 5 is a rotation, which takes two. *No
+            momentum* is DeltaNet's rule with decay and steps up to 1: what it tracks needs no momentum.
 
             {parts.origin(tracking.CLAIM, results)}
             """),

@@ -25,7 +25,9 @@ MATRIX, STEEP, BARE, DEEP = "LMM matrix", "LMM matrix, theta to 1", "LMM matrix,
 BARE_DEEP = "LMM deep, no momentum"
 MEMORIES = (MATRIX, STEEP, DEEP)
 """Those of Titans, with momentum."""
-MODELS = (*MEMORIES, BARE, BARE_DEEP, "Gated DeltaNet", FULL[1])
+BESIDE = (BARE, BARE_DEEP, "Gated DeltaNet")
+"""Of no weight in the rule."""
+MODELS = (*MEMORIES, *BESIDE, FULL[1])
 BIRTH: dict[str, Any] = {"step_init": 0.1, "decay_init": 0.001}
 """States change at every token: gates are born open, and taps of convolutions as in PyTorch, of all models."""
 
@@ -98,6 +100,9 @@ def judge(rows: list[Row]) -> Verdict:
         trained = max(row["accuracy"] for row in near.values())
         told = f"{best} {share(found[best])} (at most {trained:.0%} at {TRAINED})"
         figures.append(f"{group}: {told}, {', '.join(rest)}, {FULL[1]} {share(attention)}")
+        beside = {model: table.get((group, model, FAR)) for model in BESIDE}
+        if shown := [f"{model} {row['accuracy']:.0%}" for model, row in beside.items() if row]:
+            figures.append(f"beside them {', '.join(shown)}")
     return verdict(parts, "; ".join(figures), scale_of(rows, f"{FAR} moves"))
 
 
