@@ -17,10 +17,8 @@ GROUPS = tuple(NAMES)
 LENGTHS = (16, 32, 64, 128, 256)
 TRAINED, FAR, LAST = 32, 128, 16
 GOOD = 0.9
-STEPS = {"parity": 1000, "mod5": 3000, "s5": 3000}
-TWO_RATES = ((2e-3, 0.1), (6e-3, 0.1))
-GRIDS = {"parity": TWO_RATES, "mod5": (*TWO_RATES, (1.2e-2, 0.1)), "s5": (*TWO_RATES, (1.2e-2, 0.1))}
-"""Of parity all models took the larger, so the others, which had not run by then, have a third."""
+STEPS = 3000
+GRID = ((2e-3, 0.1), (6e-3, 0.1), (1.2e-2, 0.1))
 MATRIX, STEEP, BARE, DEEP = "LMM matrix", "LMM matrix, theta to 1", "LMM matrix, no momentum", "LMM deep, chunk 1"
 BARE_DEEP = "LMM deep, no momentum"
 MEMORIES = (MATRIX, STEEP, DEEP)
@@ -72,7 +70,7 @@ def jobs(profile: Profile) -> list[Job]:
     if profile == "full":
         # Token by token a deep memory takes an hour for sums or permutations, and this one has no weight in the rule.
         return [
-            job(group, model, steps=STEPS[group], grid=GRIDS[group])
+            job(group, model, steps=STEPS, grid=GRID)
             for group in GROUPS
             for model in MODELS
             if model != BARE_DEEP or group == "parity"
@@ -108,17 +106,19 @@ def judge(rows: list[Row]) -> Verdict:
 
 PROTOCOL = f"""
 Random moves; at every token the model says what they amount to: parity of bits, sums modulo 5, permutations of five
-things moved by transpositions (120 states, not solvable). Trained at 4, 8, 16 and {TRAINED} moves, 1,000 steps (parity)
-or 3,000 of 2,048 tokens, weight decay 0.1, learning rate 0.002 or 0.006 (of sums and permutations also 0.012) by
-validation at {TRAINED}, three seeds; tested at {LENGTHS[0]} to {LENGTHS[-1]} moves, the last {LAST} tokens counted, on
-64 sequences. One block of width 64, four heads, parameters matched within 5 %: Titans with a matrix memory and theta up
-to 1/2, as everywhere here, and up to 1 (beyond 1/2 a write overshoots, at 1 it reflects), and with a deep memory (width
-x 1, theta up to 1, writes bounded to 1) whose gradients are taken anew at every token; and, of no weight in the rule,
-the matrix without momentum and theta up to 1 (DeltaNet's rule with decay, and steps that reflect), the deep memory
-without momentum (on parity alone, for its time), Gated DeltaNet (its steps do not reflect). Full attention without
-positions must fail. Births: embedding at 0.02, taps of convolutions as in PyTorch, alpha 0.001, theta 0.1. AdamW, 50
-steps of warm-up, then a cosine; validated on 64 sequences, the first rate kept if it is right in all. Permutations have
-the identity as an eleventh move. Steps and births were chosen by single runs of another seed on other sequences.
+things moved by transpositions (120 states, not solvable). Trained at 4, 8, 16 and {TRAINED} moves, {STEPS:,} steps of
+2,048 tokens, weight decay 0.1, learning rate 0.002, 0.006 or 0.012 by validation at {TRAINED}, three seeds; tested at
+{LENGTHS[0]} to {LENGTHS[-1]} moves, the last {LAST} tokens counted, on 64 sequences. One block of width 64, four heads,
+parameters matched within 5 %: Titans with a matrix memory and theta up to 1/2, as everywhere here, and up to 1 (beyond
+1/2 a write overshoots, at 1 it reflects), and with a deep memory (width x 1, theta up to 1, writes bounded to 1) whose
+gradients are taken anew at every token; and, of no weight in the rule, the matrix without momentum and theta up to 1
+(DeltaNet's rule with decay, and steps that reflect), the deep memory without momentum (on parity alone, for its time),
+Gated DeltaNet (its steps do not reflect). Full attention without positions must fail. Births: embedding at 0.02, taps
+of convolutions as in PyTorch, alpha 0.001, theta 0.1. AdamW, 50 steps of warm-up, then a cosine; validated on 64
+sequences, the first rate kept if it is right in all. Permutations have the identity as an eleventh move. Steps and
+births were chosen by single runs of another seed on other sequences. Parity is in its second protocol: with 1,000 steps
+and without the rate of 0.012 the memories' means at {FAR} moves were 50 to 66 %, and validation at {TRAINED} 92 to 100
+%; the part failed, and its runs are kept.
 """
 
 CLAIM = Claim(
