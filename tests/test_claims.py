@@ -17,7 +17,7 @@ from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.report import CLAIMS_TABLE, RECIPES_TABLE, check_table, write_table
 from titans_mlx.claims.statistics import accuracy_interval, gain, surely
-from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, store_demo, stored_rows
+from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, store_demo, stored_rows, took
 from titans_mlx.claims.streaming import recall_by_distance
 from titans_mlx.claims.training import asked_logits, recall_batches, recall_loss
 from titans_mlx.config import TitansConfig, Variant
@@ -315,3 +315,12 @@ def test_a_demonstration_model_is_never_beside_the_figures_of_another(
     with pytest.raises(KeyboardInterrupt):
         store_demo(tmp_path, model, {"scores": 2}, {"commit": "b"})
     assert not (tmp_path / "config.json").exists()
+
+
+def test_time_of_resumed_runs_is_a_lower_bound() -> None:
+    """The process that ended a run knows nothing of those before it, the trainings it kept do."""
+    rows = [{"seed": seed, "train_seconds": 60.0} for seed in (0, 0, 1)]
+    resumed = {"provenance": {"seconds": 30.0, "resumed": True}, "rows": rows}
+    whole = {"provenance": {"seconds": 30.0}, "rows": rows}
+    assert took([whole]) == "0.5 minutes"
+    assert took([resumed, whole]) == "at least 2.5 minutes"

@@ -108,9 +108,21 @@ def _with_processor(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def took(results: list[dict[str, Any]]) -> str:
-    """How long stored results took to make, one process each: minutes, or hours from one on."""
-    minutes = sum(result["provenance"]["seconds"] for result in results) / 60
-    return f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes"
+    """How long stored results took to make, one process each: minutes, or hours from one on.
+
+    Of a resumed run only the last process and the trainings that were kept are known: the sum is then a lower bound.
+    """
+    minutes = sum(_seconds(result) for result in results) / 60
+    bound = "at least " if any(result["provenance"].get("resumed") for result in results) else ""
+    return bound + (f"{minutes / 60:.1f} hours" if minutes >= 60 else f"{minutes:.1f} minutes")
+
+
+def _seconds(result: dict[str, Any]) -> float:
+    origin = result["provenance"]
+    if not origin.get("resumed"):
+        return origin["seconds"]
+    trainings = {row["seed"]: row.get("train_seconds", 0) for row in result["rows"] if "seed" in row}
+    return max(origin["seconds"], sum(trainings.values()))
 
 
 def _key(*parts: Any) -> str:
