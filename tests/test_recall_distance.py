@@ -69,6 +69,9 @@ def test_verdicts_follow_the_rule() -> None:
     assert "MAC 99%" in judge(few + many).figure
     assert judge(few + fake_rows(bad, "many")).status == "reproduced in part"
     assert judge(fake_rows(bad, "few") + fake_rows(bad, "many")).status == "not reproduced"
+    beside = [row | {"model": "DeltaNet"} for row in fake_rows({"MAC": 1.0}, "few") if row["model"] == "MAC"]
+    assert "beside them DeltaNet 100%" in judge(few + beside).figure
+    assert judge(few + many + beside).status == "reproduced"
     seeing = [fake_rows(good, setting, window=0.5) for setting in ("few", "many")]
     assert judge(seeing[0] + seeing[1]).status == "not reproduced", "a window above chance refutes the claim"
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from titans_mlx.claims.base import Claim, Row, Verdict
 from titans_mlx.claims.judging import verdict
-from titans_mlx.claims.recall_jobs import DISTANCES, FAR, FULL, SEEDS, SLIDING, TITANS, WINDOW, jobs
+from titans_mlx.claims.recall_jobs import DISTANCES, FAR, FULL, RECURRENT, SEEDS, SLIDING, TITANS, WINDOW, jobs
 from titans_mlx.claims.recall_runs import run_job
 from titans_mlx.claims.statistics import accuracy_interval, share
 from titans_mlx.tasks.recall import SETTINGS
@@ -78,7 +78,10 @@ def judge(rows: list[Row]) -> Verdict:
             worst = max(window, key=lambda row: row["accuracy"])
             found.append(f"{SLIDING} {share(worst)} at {worst['distance']:,}, its best")
         # Of no weight in the rule, but a reader would be misled without it.
-        found += [f"{m} {share(table[setting, m, 'paper', FAR])}" for m in FULL if (setting, m, "paper", FAR) in table]
+        beside = {m: table.get((setting, m, "paper", FAR)) for m in (*FULL, *RECURRENT)}
+        found += [f"{m} {share(beside[m])}" for m in FULL if beside[m]]
+        others = [f"{m} {beside[m]['accuracy']:.0%}" for m in RECURRENT if beside[m]]
+        found += [f"beside them {', '.join(others)}"] if others else []
         figures.append(f"{setting} filler words: {' / '.join(found) or 'not run'}")
     return verdict(parts, "; ".join(figures), scale)
 
@@ -93,7 +96,7 @@ def complete(table: dict[tuple[Any, ...], Row], setting: str, model: str) -> boo
 PROTOCOL = """
 Key-value pairs, filler, then the keys in random order; distance is the number of filler words between. Trained with 8,
 16, 24 or 32 pairs, as many of them as fit, so that space is dear; tested with 8. Two settings: 30 and 1,000 filler
-words. One block of width 64, one head, parameters matched within 5 % by the width of the MLP, window and segment 32;
+words. One block of width 64, one head, parameters matched within 5 % by the width of the MLP, window and segment 32.
 Other recurrences stand beside, of no weight in the rule; RetNet has eight heads, whose published fadings reach 1 -
 2^-12, and with them matrices of 512 numbers in all where the others have 4,096. Births: embedding at 0.02; a short
 convolution on queries, keys and values, keys one token late, in the memory and in the baselines', MAG's and MAL's
