@@ -3,6 +3,7 @@
 from titans_mlx.claims import language
 from titans_mlx.claims.base import Claim, Row, Verdict
 from titans_mlx.claims.judging import verdict
+from titans_mlx.claims.lab import CONTROL
 from titans_mlx.claims.language import BASELINES, CORPORA, FADING, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE, WINDOW
 
 MARGIN = 0.01
@@ -30,7 +31,7 @@ def judge(rows: list[Row]) -> Verdict:
                 parts[f"{model}, its memory on {corpus}"] = reset >= (1 + MARGIN) * whole if complete else None
             if complete:
                 found.append(f"{model} {whole:.3f}, {recent:.3f}, {reset:.3f}")
-        for model in (*BASELINES, *FADING):
+        for model in (*BASELINES, *FADING, CONTROL):
             uses = (WHOLE, RECENT, RESET) if model in FADING else (WHOLE, RECENT)
             values = [table.get((corpus, model, use)) for use in uses]
             if None not in values:

@@ -101,7 +101,12 @@ def verdict(parts: dict[str, bool | None], figure: str, scale: str) -> Verdict:
     """What follows when a claim has parts: all hold, some, none; None stands for a part that has not run.
 
     ``scale`` is as :func:`scale_of` gives it, empty if nothing has run.
+
+    Raises:
+        ValueError: if there are no parts: nothing would then be reproduced.
     """
+    if not parts:
+        raise ValueError("parts must have at least one entry, got none")
     if not scale:
         return Verdict("not run", "no stored full run", "")
     missing = [name for name, held in parts.items() if held is None]

@@ -217,12 +217,22 @@ def train_models(settings: dict[str, Any], progress: Progress | None = None) -> 
     """A job's models, one per seed, and the validation scores of its grid."""
 
     def train_one(entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
-        return _train(settings, entry, seed, progress)
+        return train_model(settings, entry, seed, progress)
 
     return train_all(settings["grid"], settings["seeds"], train_one, progress)
 
 
-def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
+def train_model(
+    settings: dict[str, Any],
+    entry: tuple[float, float],
+    seed: int,
+    progress: Progress | None = None,
+    backbone: Titans | None = None,
+) -> Trained:
+    """A job's model at one entry of its grid with one seed.
+
+    Of a ``backbone``, trained before, the memories alone are trained, further, and all else stays as it is.
+    """
     tasks = [make_task(fields) for fields in settings["train"]]
 
     def batches(step: int) -> tuple[np.ndarray, ...]:
@@ -232,7 +242,12 @@ def _train(settings: dict[str, Any], entry: tuple[float, float], seed: int, prog
         return drawn.tokens, drawn.positions, drawn.answers
 
     mx.random.seed(seed)
-    model = changed(Titans(TitansConfig.from_dict(settings["architecture"])), settings.get("train_change", {}))
+    born = backbone or Titans(TitansConfig.from_dict(settings["architecture"]))
+    model = changed(born, settings.get("train_change", {}))
+    if backbone is not None:
+        model.freeze()
+        for memory in memories(model):
+            memory.unfreeze()
     schedule = train_config(settings["training"], entry, seed)
     result = fit(model, recall_loss(0.0), batches, schedule, f"{settings['model']}: training", progress)
     validation = make_task(settings.get("validate", settings["train"][-1]))

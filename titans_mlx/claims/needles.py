@@ -32,6 +32,24 @@ def architectures() -> dict[str, TitansConfig]:
     return reach_models(make_task(_needle("uuid", TRAINED)).vocab_size, MODELS, 1)
 
 
+def _job(model: str, lengths: Sequence[int], train: Sequence[int], least: int, read: int, **options: Any) -> Job:
+    tests = [
+        {"what": kind, "x": length, "task": _needle(kind, length, "test"), "sequences": max(least, read // length)}
+        for kind in KINDS
+        for length in lengths
+    ]
+    tasks = [_needle(kind, length) for length in train for kind in KINDS]
+    validate = _needle("uuid", train[-1], "validation")
+    if model == CONTROL:
+        return control_job(architectures()[TITANS[0]], tasks, tests, validate=validate, **options)
+    return lab_job(model, architectures()[model], tasks, tests, validate=validate, **options)
+
+
+def full_job(model: str, **options: Any) -> Job:
+    """A model's job of the full profile; ``options`` are those of ``lab_job``, such as other seeds."""
+    return _job(model, LENGTHS, (*SHORT, TRAINED), 32, 65_536, steps=1200, tokens_per_step=4096, **options)
+
+
 def jobs(profile: Profile) -> list[Job]:
     """A job per model, trained on the three kinds of needles together.
 
@@ -40,29 +58,14 @@ def jobs(profile: Profile) -> list[Job]:
     """
     check_profile(profile)
 
-    def job(model: str, lengths: Sequence[int], train: Sequence[int], least: int, read: int, **options: Any) -> Job:
-        tests = [
-            {"what": kind, "x": length, "task": _needle(kind, length, "test"), "sequences": max(least, read // length)}
-            for kind in KINDS
-            for length in lengths
-        ]
-        tasks = [_needle(kind, length) for length in train for kind in KINDS]
-        validate = _needle("uuid", train[-1], "validation")
-        if model == CONTROL:
-            return control_job(architectures()[TITANS[0]], tasks, tests, validate=validate, **options)
-        return lab_job(model, architectures()[model], tasks, tests, validate=validate, **options)
-
     rates = {model: {"grid": UNBOUNDED_GRID} for model in UNBOUNDED}
     if profile == "full":
-        return [
-            job(m, LENGTHS, (*SHORT, TRAINED), 32, 65_536, steps=1200, tokens_per_step=4096, **rates.get(m, {}))
-            for m in (*MODELS, CONTROL)
-        ]
+        return [full_job(model, **rates.get(model, {})) for model in (*MODELS, CONTROL)]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     if profile == "smoke":
-        return [job(m, (256, 512), (256,), 4, 1024, steps=2, **small) for m in (TITANS[0], RECURRENT[0])]
+        return [_job(m, (256, 512), (256,), 4, 1024, steps=2, **small) for m in (TITANS[0], RECURRENT[0])]
     few = {"steps": 300, "tokens_per_step": 4096, **small}
-    return [job(m, (256, 512, 1024), SHORT[:1], 4, 16_384, **few) for m in (TITANS[0], RECURRENT[0])]
+    return [_job(m, (256, 512, 1024), SHORT[:1], 4, 16_384, **few) for m in (TITANS[0], RECURRENT[0])]
 
 
 def judge(rows: list[Row]) -> Verdict:
