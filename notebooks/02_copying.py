@@ -89,20 +89,22 @@ def _(results, shown):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(distractors.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains the matrix memory and the sliding window on copying, in about a minute."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains the matrix memory and the sliding window on copying, in about a minute.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(parts.run_live(distractors.jobs("quick"), run_lab), ("model", "what", "x"))
+    live_rows = summarise(
+        parts.run_live(parts.with_settings(distractors.jobs("quick"), live.value), run_lab), ("model", "what", "x")
+    )
     panels(live_rows)
     return (live_rows,)
 

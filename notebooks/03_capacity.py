@@ -126,22 +126,30 @@ def _():
 @app.cell(hide_code=True)
 def _(results):
     deeper = parts.evidence(depth.CLAIM, results)
-    by_length, titles = depth.summary(deeper), ("Bytes in a window", "Loss (nats a byte)")
+    tables = {"As the rule asks": depth.summary(deeper), depth.LONGER.capitalize(): depth.summary(deeper, depth.LONGER)}
+    charts = [
+        plots.length_chart(
+            table,
+            "nats",
+            ("Bytes in a window", "Loss (nats a byte)"),
+            heading=heading,
+            log=False,
+            interval=True,
+            reference=True,
+            among=[row for rows_ in tables.values() for row in rows_],
+            width=330,
+        )
+        for heading, table in tables.items()
+        if table
+    ]
     mo.vstack(
         [
             parts.verdict(depth.CLAIM, deeper),
-            plots.length_chart(
-                by_length,
-                "nats",
-                titles,
-                log=False,
-                interval=True,
-                reference=True,
-                width=420,
-            ),
+            mo.hstack(charts, justify="start", gap=1, wrap=True),
             mo.md(f"""
             **How to read this.** A line is a depth of the memory, in models of one size; lower is better, and a whisker
-            is a 95 % interval over trainings. If depth helps more as sequences grow, the lines part to the right.
+            is a 95 % interval over trainings. If depth helps more as sequences grow, the lines part to the right. No
+            memory is depth 1 that never writes: a memory is worth something where it lies below that.
 
             {parts.origin(depth.CLAIM, results)}
             """),
@@ -152,20 +160,22 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(capacity.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains the three matrices once, with a third of the steps, in about two minutes."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains the three matrices once, with a third of the steps, in about two minutes.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(parts.run_live(capacity.jobs("quick"), run_lab), ("model", "x"))
+    live_rows = summarise(
+        parts.run_live(parts.with_settings(capacity.jobs("quick"), live.value), run_lab), ("model", "x")
+    )
     chart(live_rows)
     return (live_rows,)
 

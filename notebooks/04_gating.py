@@ -163,20 +163,20 @@ def _(alpha, eta, model, task, theta):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(gating.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains the matrix memory once and turns its gates, in about a minute."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains the matrix memory once and turns its gates, in about a minute.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(parts.run_live(gating.jobs("quick"), run_lab), KEYS)
+    live_rows = summarise(parts.run_live(parts.with_settings(gating.jobs("quick"), live.value), run_lab), KEYS)
     mo.vstack([panels(live_rows, test) for test in gating.TASKS])
     return (live_rows,)
 

@@ -105,20 +105,20 @@ def _(left_out, results, shown):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(chunks.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains the matrix with chunks of 16 and of 256, in about a minute."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains the matrix with chunks of 16 and of 256, in about a minute.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = chunks.summary(parts.run_live(chunks.jobs("quick"), run_lab))
+    live_rows = chunks.summary(parts.run_live(parts.with_settings(chunks.jobs("quick"), live.value), run_lab))
     pictures([row for row in live_rows if (row["ask"], row["pairs"]) == ("rebound", chunks.PAIRS[0][0])])
     return (live_rows,)
 

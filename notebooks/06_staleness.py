@@ -99,20 +99,22 @@ def _(results, summary):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(staleness.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains the matrix memory once and rations its writes, in half a minute."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains the matrix memory once and rations its writes, in half a minute.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = staleness.summary(parts.run_live(staleness.jobs("quick"), staleness.run_staleness))
+    live_rows = staleness.summary(
+        parts.run_live(parts.with_settings(staleness.jobs("quick"), live.value), staleness.run_staleness)
+    )
     mo.hstack([by_gap(live_rows, staleness.REBOUND), by_ration(live_rows)], justify="start", gap=1, wrap=True)
     return (live_rows,)
 

@@ -39,7 +39,7 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
-    measure = mo.ui.dropdown(list(surprise.MEASURES), value=surprise.SURPRISE, label="Measure")
+    measure = mo.ui.dropdown([*surprise.MEASURES, surprise.UPDATES], value=surprise.SURPRISE, label="Measure")
     measure
     return (measure,)
 
@@ -53,23 +53,19 @@ def _(measure, rows, summary):
 @app.function
 def pictures(rows, summary, measure):
     """What goes with what: both texts, and the whole course for prose."""
+    ranked = ("Rank correlation with negative log-likelihood", (-0.2, 1), [(0, "none"), (surprise.RANKED, "rule")])
+    told = ("Anomaly ranked above another token", (0.4, 1), [(0.5, "chance"), (surprise.TOLD, "rule")])
+    if measure == surprise.UPDATES:
+        ranked = told = ("Rank correlation with surprise", (-0.2, 1), [(0, "none"), (surprise.UPDATED, "rule")])
     charts = []
-    for text, title, domain, marks in (
-        (
-            surprise.PROSE,
-            "Rank correlation with negative log-likelihood",
-            (-0.2, 1),
-            [(0, "none"), (surprise.RANKED, "rule")],
-        ),
-        (surprise.PLANTED, "Anomaly ranked above another token", (0.4, 1), [(0.5, "chance"), (surprise.TOLD, "rule")]),
-    ):
+    for text, (title, domain, marks) in ((surprise.PROSE, ranked), (surprise.PLANTED, told)):
         found = [row for row in summary if (row["text"], row["measure"]) == (text, measure)]
         if found:
             charts.append(plots.value_chart(found, title, domain, marks, heading=text.capitalize(), width=280))
     course = [
         row for row in rows if (row["text"], row["measure"], row["state"]) == (surprise.PROSE, measure, "trained")
     ]
-    if course:
+    if course and measure != surprise.UPDATES:
         charts.append(plots.tenth_chart(surprise.tenths(course), heading="Prose, by tenths", width=280))
     return mo.hstack(charts, justify="start", gap=1, wrap=True)
 
@@ -111,9 +107,11 @@ def _(results, summary):
             mo.md(f"""
             **How to read this.** Surprise is the size of the memory's gradient at a token; negative log-likelihood is
             how little the whole model expected it. They are different things: the memory predicts its own values from
-            its own keys. Circles are trained models, squares the same ones before any training: where they do not
-            differ, it is the rule of the memory and not its training that tells. The strip shows one test sequence,
-            token by token (hover to see which); the first tokens surprise because nothing is known yet.
+            its own keys. Written is what a token adds to the weights: the gradient, bounded, times theta; by surprise,
+            whether large gradients are large updates. Circles are trained models, squares the same ones before any
+            training: where they do not differ, it is the rule of the memory and not its training that tells. The strip
+            shows one test sequence, token by token (hover to see which); the first tokens surprise because nothing is
+            known yet.
 
             {parts.origin(surprise.CLAIM, results)}
             """),
@@ -145,8 +143,8 @@ def _(results):
             reference=True,
             width=240,
         )
-        for trained in (frozen.LEARNING, frozen.FROZEN)
-        for model in frozen.MODELS
+        for trained in (frozen.LEARNING, frozen.FROZEN, *frozen.ADDITIONS)
+        for model in (*frozen.MODELS, frozen.FADING)
         if (found := [row for row in losses if (row["of"], row["trained"]) == (model, trained)])
     ]
     mo.vstack(
@@ -155,8 +153,9 @@ def _(results):
             mo.hstack(panels, justify="start", gap=1, wrap=True),
             mo.md(f"""
             **How to read this.** Lower is better. All lines of a panel are one trained model: with its memory writing,
-            held where training left it, and reset again and again. In the second row of panels the memory never wrote
-            while the model was trained.
+            held where training left it, and reset again and again. Trained without writes means that the memory never
+            wrote while the model was trained. Where a memory is added, it alone was then trained further, with writes
+            or, as the control, still: with writes it must be lower than the still one without them to have helped.
 
             {parts.origin(frozen.CLAIM, results)}
             """),
@@ -167,15 +166,20 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(surprise.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and read")
-    mo.vstack([mo.md("## Try it live\n\nTrains a matrix memory on both texts, in half a minute."), run_button])
-    return (run_button,)
+    parts.try_live(
+        "Trains a matrix memory on both texts, in half a minute.",
+        live,
+        run_button,
+    )
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = parts.run_live(surprise.jobs("quick"), surprise.run_surprise)
+    live_rows = parts.run_live(parts.with_settings(surprise.jobs("quick"), live.value), surprise.run_surprise)
     pictures(live_rows, surprise.summary(live_rows), surprise.SURPRISE)
     return (live_rows,)
 

@@ -96,20 +96,20 @@ def _(results, summary):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(components.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains the whole LMM and one without decay on prose, in about a minute."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains the whole LMM and one without decay on prose, in about a minute.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = components.summary(parts.run_live(components.jobs("quick"), run_lab))
+    live_rows = components.summary(parts.run_live(parts.with_settings(components.jobs("quick"), live.value), run_lab))
     picture(live_rows)
     return (live_rows,)
 

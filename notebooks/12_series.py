@@ -110,20 +110,20 @@ def _(results, summary):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(series.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains the matrix memory and DLinear on the seasonal series, in ten seconds."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains the matrix memory and DLinear on the seasonal series, in ten seconds.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = series.summary(parts.run_live(series.jobs("quick"), series.run_series))
+    live_rows = series.summary(parts.run_live(parts.with_settings(series.jobs("quick"), live.value), series.run_series))
     pictures(live_rows)
     return (live_rows,)
 

@@ -86,20 +86,22 @@ def _(results, shown):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(tracking.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack(
-        [
-            mo.md("## Try it live\n\nTrains a matrix memory on parity, with momentum and without, in half a minute."),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains a matrix memory on parity, with momentum and without, in half a minute.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(parts.run_live(tracking.jobs("quick"), run_lab), ("model", "group", "x"))
+    live_rows = summarise(
+        parts.run_live(parts.with_settings(tracking.jobs("quick"), live.value), run_lab), ("model", "group", "x")
+    )
     panels(live_rows)
     return (live_rows,)
 

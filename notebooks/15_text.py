@@ -179,22 +179,20 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
+    live = parts.live_settings(language.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and read")
-    mo.vstack(
-        [
-            mo.md(
-                "## Try it live\n\nTrains MAG and sliding-window attention on Python's source, in about two minutes."
-            ),
-            run_button,
-        ]
+    parts.try_live(
+        "Trains MAG and sliding-window attention on Python's source, in about two minutes.",
+        live,
+        run_button,
     )
-    return (run_button,)
+    return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(run_button):
+def _(live, run_button):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = parts.run_live(language.jobs("quick"), language.run_language)
+    live_rows = parts.run_live(parts.with_settings(language.jobs("quick"), live.value), language.run_language)
     mo.vstack([bits(language.near_summary(live_rows)), by_position(live_rows)])
     return (live_rows,)
 

@@ -21,7 +21,7 @@ from titans_mlx.claims import (
 from titans_mlx.claims.lab import CONTROL, run_lab
 from titans_mlx.claims.recall_jobs import FAR, SLIDING, TITANS
 
-RUNS = (run_lab, capacity.run_capacity, depth.run_depth, stories.run_stories, variants.run_variants)
+RUNS = (run_lab, capacity.run_capacity, depth.run_depth, frozen.run_frozen, stories.run_stories, variants.run_variants)
 LAB = [claim for claim in CLAIMS.values() if claim.run_job in RUNS]
 
 
@@ -34,12 +34,12 @@ def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> 
             continue
         if job.settings["model"] == capacity.HAND:
             continue
-        # Those of recall over distance are made for all distances at once.
-        tests = job.settings.get("tests") or [{"setting": job.settings["setting"], "distance": FAR}]
+        tests = job.settings.get("tests") or [_whole(job.settings)]
         for seed in job.settings["seeds"]:
             for test in tests:
                 right = share(job.settings, test)
-                row = {name: job.settings[name] for name in ("model", "option")} | {"nats": 2 - right}
+                row = {"model": job.settings["model"], "option": job.settings.get("option", "")}
+                row |= {"nats": 2 - right, "bits": 2 - right}
                 row |= {name: value for name, value in test.items() if name not in ("task", "change")}
                 row |= {"seed": seed, "accuracy": right, "correct": [right] * 8, "queries": 1, "sequences": 8}
                 row |= {
@@ -54,6 +54,13 @@ def rows_of(claim, share: Callable[[dict[str, Any], dict[str, Any]], float]) -> 
     return rows
 
 
+def _whole(settings: dict[str, Any]) -> dict[str, Any]:
+    """The test of a job that names none: text at the length trained, or recall at the farthest distance."""
+    if "corpus" in settings:
+        return {"kind": "near", "corpus": settings["corpus"]}
+    return {"setting": settings["setting"], "distance": FAR}
+
+
 DEPTHS = {depth.name(layers): layers for layers in depth.DEPTHS}
 LENGTHS_NEAR = {True: needles.TRAINED, False: stories.TRAINED}
 PARTS = dict(zip((*components.LESS, *components.MORE), (0.5, 0.6, 0.7, 0.8, 0.85, 0.97, 0.97, 0.97), strict=True))
@@ -65,7 +72,7 @@ def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
     model = settings["model"]
     if model == CONTROL:
         return 0.02
-    if "distance" in test:
+    if "distance" in test or "corpus" in test:
         return 0.9 if model == variants.LAYER else 0.95
     if settings["option"] == mqar.WITHOUT:
         return 0.3
@@ -86,6 +93,8 @@ def as_claimed(settings: dict[str, Any], test: dict[str, Any]) -> float:
     if model in DEPTHS:
         return 0.5 + (0.01 + 0.01 * depth.LENGTHS.index(test["x"])) * (DEPTHS[model] > 1)
     if test.get("what") in (*needles.KINDS, *map(str, stories.FACTS)):
+        if model == variants.LAYER:
+            return 0.9
         return 0.95 if model in TITANS or test["x"] == LENGTHS_NEAR[test["what"] in needles.KINDS] else 0.5
     if "group" in test:
         return 0.95 if model in tracking.MEMORIES else 0.3

@@ -56,6 +56,18 @@ def test_a_choice_of_models_has_every_model_there_is() -> None:
     assert options["Titans"] == ["MAL"] and sorted(options["Titans"] + options["others"]) == sorted(names)
 
 
+@pytest.mark.parametrize("name", [name for name in SHOWN if "live_settings" in (FOLDER / f"{name}.py").read_text()])
+def test_a_live_run_is_the_quick_profile_until_something_is_changed(name: str) -> None:
+    jobs = CLAIMS[SHOWN[name]].jobs("quick")
+    live = parts.live_settings(jobs)
+    assert parts.with_settings(jobs, live.value) == jobs
+    chosen = live.value | {"steps": 2, "seed": 7}
+    for job, as_it_was in zip(parts.with_settings(jobs, chosen), jobs, strict=True):
+        if "training" in job.settings:
+            assert (job.settings["training"]["steps"], job.settings["seeds"]) == (2, [7])
+            assert job.settings.keys() == as_it_was.settings.keys() and job.id == as_it_was.id
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_it_shows_what_is_stored_and_trains_nothing(name: str, smoke_results: Path) -> None:
     shown, defs = opened(name, smoke_results)

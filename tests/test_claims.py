@@ -55,7 +55,9 @@ def test_interval_of_one_seed_is_of_its_sequences() -> None:
     correct = np.random.default_rng(2).random((400, 2)) < 0.5
     low, high = accuracy_interval([correct])
     assert low < correct.mean() < high and high - low == pytest.approx(4 * (0.25 / 800) ** 0.5, rel=0.15)
-    assert accuracy_interval([np.ones((8, 8))] * 3) == (1.0, 1.0)
+    low, high = accuracy_interval([np.ones((8, 8))] * 3)
+    assert high == 1 and low**24 == pytest.approx(0.025), "24 of 24, as if each were drawn for itself"
+    assert accuracy_interval([np.zeros((8, 8))] * 3) == pytest.approx((0.0, 1 - low))
 
 
 def test_a_gain_is_sure_beyond_the_noise_of_its_seeds() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.utils import tree_flatten
 
 from titans_mlx.claims import (
     CLAIMS,
@@ -20,13 +21,24 @@ from titans_mlx.claims import (
     distractors,
     frozen,
     gating,
+    language,
+    needles,
     recall_distance,
     variants,
 )
 from titans_mlx.claims.base import Job
 from titans_mlx.claims.interventions import changed, memories
 from titans_mlx.claims.judging import scale_of, summarise, verdict
-from titans_mlx.claims.lab import CONTROL, TASKS, lab_job, make_task, run_lab, test_model, train_models
+from titans_mlx.claims.lab import (
+    CONTROL,
+    TASKS,
+    lab_job,
+    make_task,
+    run_lab,
+    test_model,
+    train_model,
+    train_models,
+)
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.search import Trained, train_all
 from titans_mlx.config import TitansConfig
@@ -37,7 +49,7 @@ from titans_mlx.training import TrainingDiverged
 test_model.__test__ = False
 
 RECALL = {"kind": "recall", "distance": 8, "num_pairs": 2, "num_queries": 2}
-LAB = [claim for claim in CLAIMS.values() if claim.run_job in (run_lab, depth.run_depth)]
+LAB = [claim for claim in CLAIMS.values() if claim.run_job in (run_lab, depth.run_depth, frozen.run_frozen)]
 
 
 def small_job(**options: Any) -> Job:
@@ -78,11 +90,13 @@ def test_intervals_are_over_seeds() -> None:
     assert (first["x"], first["seeds"], first["answers"]) == (1, 2, 16)
     assert first["accuracy"] == pytest.approx(0.5)
     assert first["low"] == 0 and first["high"] == 1, "two seeds that far apart say next to nothing"
-    assert (second["low"], second["accuracy"], second["high"]) == (1, 1, 1)
+    assert (second["accuracy"], second["high"]) == (1, 1) and second["low"] ** 4 == pytest.approx(0.025)
 
 
 def test_verdicts_of_parts() -> None:
     assert verdict({"a": None}, "", "").status == "not run"
+    with pytest.raises(ValueError, match="parts must have at least one entry"):
+        verdict({}, "", "tiny")
     assert verdict({"a": None}, "", "tiny").status == "unfinished"
     assert verdict({"a": True, "b": None}, "f", "tiny").lacking == "not run yet: b"
     found = [verdict({"a": a, "b": b}, "", "tiny").status for a, b in ((1, 1), (1, 0), (0, 0))]
@@ -177,14 +191,46 @@ def test_the_control_without_a_memory_learns_nothing_that_it_read() -> None:
     assert mx.abs(states[0]).max() > 0 and mx.array_equal(*states)
 
 
+def test_a_memory_is_added_to_a_backbone_that_stays_as_it_was() -> None:
+    (job,) = [job for job in frozen.CLAIM.jobs("full") if job.settings.get("added") == frozen.WRITES]
+    settings = job.settings | {"training": job.settings["training"] | {"steps": 2, "warmup": 1}}
+    backbone = train_models(settings | {"seeds": [0], "grid": [[4e-3, 0.1]]})[0][0]
+    before = {name: mx.array(value) for name, value in tree_flatten(backbone.model.parameters())}
+    added = train_model(settings | {"train_change": {}}, backbone.entry, 0, backbone=backbone.model)
+    moved = {name for name, value in tree_flatten(added.model.parameters()) if not mx.array_equal(value, before[name])}
+    assert moved == {name for name in before if ".memory." in name}
+
+
+def test_where_a_memory_is_added_it_is_trained_after_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def trained(settings, entry, seed, progress=None, backbone=None):
+        seen.append((seed, settings["train_change"], backbone))
+        return Trained(f"model {len(seen)}", entry, seed, 1.0, 0.5)
+
+    monkeypatch.setattr(frozen, "train_model", trained)
+    monkeypatch.setattr(frozen, "test_model", lambda settings, each: [{"seconds": each.seconds}])
+    shut = frozen.CHANGES[frozen.CLOSED]
+    for use, second in ((frozen.WRITES, {}), (frozen.CLOSED, shut)):
+        (job,) = [job for job in frozen.CLAIM.jobs("full") if job.settings.get("added") == use]
+        seen.clear()
+        rows = frozen.run_frozen(job)
+        assert seen[:2] == [(0, shut, None), (0, second, "model 1")] and len(seen) == 8
+        assert [row["seconds"] for row in rows] == [2.0] * 3
+
+
 def test_claims_that_share_runs_share_jobs() -> None:
     assert [job.id for job in contextual.CLAIM.jobs("full")] == [job.id for job in gating.CLAIM.jobs("full")]
     assert contextual.CLAIM.evidence == gating.CLAIM.id
     short, far = distractors.CLAIM.jobs("full"), recall_distance.CLAIM.jobs("full")
     asked = [job for job in variants.CLAIM.jobs("full") if not job.held_by]
     assert asked == short
-    others = [replace(job, held_by="") for job in variants.CLAIM.jobs("full") if job.held_by]
-    assert len(others) == 12 and all(job in far for job in others)
+    text, found = language.CLAIM.jobs("full"), [job for job in variants.CLAIM.jobs("full") if job.held_by]
+    others = [replace(job, held_by="") for job in found if job.held_by != variants.ID]
+    assert len(others) == 18 and all(job in far or job in text for job in others)
+    own = [job for job in found if job.held_by == variants.ID]
+    near = {job.settings["model"]: job.settings for job in needles.CLAIM.jobs("full")}
+    assert [job.settings | {"seeds": [0, 1, 2]} for job in own] == [near[job.settings["model"]] for job in own]
 
 
 @pytest.mark.parametrize(

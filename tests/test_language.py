@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from titans_mlx.claims import far_text, language
+from titans_mlx.claims.lab import CONTROL
 from titans_mlx.claims.language import CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE
 from titans_mlx.model import Titans
 
@@ -102,13 +103,14 @@ def test_models_are_of_one_size_and_every_memory_is_deep() -> None:
         assert configs[name].memory.replace(decay_to="zero", decay_init=0.001) == configs[model].memory
 
 
-def test_what_fades_to_birth_is_shown_and_decides_nothing() -> None:
+def test_what_fades_to_birth_and_the_control_are_shown_and_decide_nothing() -> None:
     rows = rows_of(as_claimed, helped)
-    rest = [row for row in rows if row["model"] not in language.FADING]
-    assert {row["corpus"] for row in rows if row["model"] in language.FADING} == {CORPORA[0]}
+    beside = (*language.FADING, CONTROL)
+    rest = [row for row in rows if row["model"] not in beside]
+    assert {row["corpus"] for row in rows if row["model"] in beside} == {CORPORA[0]}
     for judge in (language.judge, far_text.judge):
         assert judge(rows).status == judge(rest).status == "reproduced"
-        assert all(name in judge(rows).figure and name not in judge(rest).figure for name in language.FADING)
+        assert all(name in judge(rows).figure and name not in judge(rest).figure for name in beside)
 
 
 def test_a_reset_forgets_what_is_further_back_and_only_that() -> None:

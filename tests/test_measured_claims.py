@@ -66,7 +66,7 @@ def surprise_rows(value: Callable[[str, str, str], float]) -> list[Row]:
     for job in surprise.jobs("full"):
         text, model = job.settings["option"], job.settings["model"]
         for seed in job.settings["seeds"]:
-            for measure in surprise.MEASURES:
+            for measure in (*surprise.MEASURES, surprise.UPDATES):
                 found = value(text, measure, model)
                 row = {"text": text, "model": model, "measure": measure, "state": "trained", "seed": seed}
                 row |= {"value": found, "told_apart": found, "accuracy": 0.3, "parameters": 10**5}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import mlx.core as mx
 
 from titans_mlx.claims.base import Claim, Job, Progress, Row
 from titans_mlx.claims.recall_jobs import TITANS
+from titans_mlx.claims.recall_runs import training_options
 from titans_mlx.claims.store import DEMOS, TEXT_DEMO, stored_results, stored_rows, took
 from titans_mlx.plots import STYLES
 from titans_mlx.tasks import RecallTask
@@ -170,6 +172,39 @@ def text_model(results: Path) -> Titans:
     model.load_weights(str(folder / "model.safetensors"))
     mx.eval(model.parameters())
     return model
+
+
+def live_settings(jobs: Sequence[Job]) -> mo.ui.dictionary:
+    """What can be changed of jobs that train before they are run live: steps, learning rate, seed."""
+    trained = next(job.settings for job in jobs if "training" in job.settings)
+    steps, rate = trained["training"]["steps"], trained["grid"][0][0]
+    return mo.ui.dictionary(
+        {
+            "steps": mo.ui.slider(
+                steps=[steps // 2, steps, 2 * steps, 4 * steps], value=steps, label="Steps of training", show_value=True
+            ),
+            "rate": mo.ui.dropdown(sorted({rate / 2, rate, 2 * rate}), value=rate, label="Learning rate"),
+            "seed": mo.ui.number(0, 999, value=trained["seeds"][0], label="Seed"),
+        }
+    )
+
+
+def with_settings(jobs: Sequence[Job], chosen: dict[str, Any]) -> list[Job]:
+    """Jobs with what :func:`live_settings` gives; those that train nothing as they are."""
+    return [
+        replace(job, settings=job.settings | _trained_so(job.settings, **chosen)) if "training" in job.settings else job
+        for job in jobs
+    ]
+
+
+def _trained_so(settings: dict[str, Any], steps: int, rate: float, seed: int) -> dict[str, Any]:
+    (_, weight_decay), *_ = settings["grid"]
+    return {"training": training_options(steps), "grid": [[rate, weight_decay]], "seeds": [seed]}
+
+
+def try_live(text: str, settings: mo.ui.dictionary, button: mo.ui.run_button) -> mo.Html:
+    """The head of a live run: what it does as it is set at first, what can be changed, and the button."""
+    return mo.vstack([mo.md(f"## Try it live\n\n{text}"), settings.hstack(justify="start", gap=1.5, wrap=True), button])
 
 
 def run_live(jobs: Sequence[Job], run_job: Callable[[Job, Progress], list[Row]]) -> list[Row]:

@@ -113,6 +113,14 @@ def judge(rows: list[Row]) -> Verdict:
     online = [table.get((ONLINE, 0, 0, ask, JUDGED[0])) for ask in ("rebound", "kept")]
     if None not in online:
         figures.append(f"{ONLINE} {sum(row['accuracy'] for row in online) / 2:.0%}")
+    attending = {
+        (segment, size): table.get((mac_name(segment, size), size, size, "rebound", JUDGED[0]))
+        for segment in SEGMENTS
+        for size in SEGMENTS
+    }
+    if None not in attending.values():
+        listed = ", ".join(f"{s} and {c} {row['accuracy']:.0%}" for (s, c), row in attending.items())
+        figures.append(f"beside them MAC by segment and chunk, rebound keys: {listed}")
     return verdict(parts, "; ".join(figures), scale_of(rows, f"{JUDGED[0]} pairs, {JUDGED[1]} of them rebound"))
 
 

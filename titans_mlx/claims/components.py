@@ -136,12 +136,12 @@ def judge(rows: list[Row]) -> Verdict:
     telling = [task for task, members in wholes.items() if task == PROSE or learned(members)]
     parts: dict[str, bool | None] = {}
     figures = []
-    for model in (*LESS, *MORE, *BESIDE):
+    for model in (*LESS, *MORE, *BESIDE, CONTROL):
         found = {task: gains.get((task, model)) for task in TESTS}
         complete = all(row is not None and row["gain"] is not None for row in found.values())
         if complete:
             figures.append(f"{model} {', '.join(_told(task, row) for task, row in found.items())}")
-        if model not in BESIDE:
+        if model not in (*BESIDE, CONTROL):
             name, holds = _part(model, [found[task] for task in telling]) if complete else (model, None)
             parts[name] = holds
     order = _order(rows)

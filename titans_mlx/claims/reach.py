@@ -71,7 +71,7 @@ def judge_reach(
         best, other = (max(models, key=lambda model: at[model, far]) for models in (TITANS, others))
         holds = at[best, far] >= GOOD and at[best, near] - at[best, far] <= FLAT
         known = max(at[model, near] for model in TITANS) >= GOOD
-        parts[f"{name} (Titans{'' if known else f', not learned at {near:,} either'})"] = holds
+        parts[f"{name} (Titans{'' if known else f', below {GOOD:.0%} at {near:,} too'})"] = holds
         lost = [at[model, near] - at[model, far] for model in others if at[model, near] >= LEARNED]
         fell = bool(lost) and min(lost) > FLAT
         weak = [f", {model} not learned at {near:,}" for model in able if at[model, near] < LEARNED]

@@ -18,8 +18,12 @@ def claims_table(claims: dict[str, Claim], results: Path) -> str:
     for claim in claims.values():
         stored = stored_results(results, claim)
         verdict = claim.judge([row for result in stored for row in result["rows"]])
-        lines.append(f"| {claim.statement} | {verdict.headline} | {verdict.scale} | {took(stored) if stored else ''} |")
-        figures.append(f"| {claim.title} | {'<br>'.join(verdict.figures)} |")
+        # Where nothing holds, the list of what does not is long, and stands below.
+        whole = verdict.status == "not reproduced"
+        shown = f"**{verdict.status}**" if whole else verdict.headline
+        lines.append(f"| {claim.statement} | {shown} | {verdict.scale} | {took(stored) if stored else ''} |")
+        told = [verdict.lacking, *verdict.figures] if whole else verdict.figures
+        figures.append(f"| {claim.title} | {'<br>'.join(filter(None, told))} |")
     folded = ["<details>", "<summary>The figures behind each verdict</summary>", "", *figures, "", "</details>"]
     return "\n".join([*lines, "", *folded])
 

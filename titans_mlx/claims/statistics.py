@@ -16,7 +16,8 @@ def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, 
     """95 % interval of a mean accuracy over trained models (training seeds).
 
     Student's t over the models' means, which a handful of seeds needs; never narrower than a bootstrap over sequences,
-    which is all there is with one model. Only if every sequence has the same score has it no width.
+    which is all there is with one model. Where every answer is right, or every one wrong, both have no width: the far
+    end is then Clopper and Pearson's for as many draws as there are models times sequences.
 
     Args:
         correct: per trained model, (N, Q) bool or float: N sequences with Q answers each, N the same for all and the
@@ -42,6 +43,11 @@ def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, 
         centre, spread = means.mean(), means.mean(axis=1).std(ddof=1)
         half = T_QUANTILES[models - 2] * spread / np.sqrt(models)
         low, high = min(low, centre - half), max(high, centre + half)
+    least = 0.025 ** (1 / means.size)
+    if means.min() == 1:
+        low = least
+    if means.max() == 0:
+        high = 1 - least
     return float(max(low, 0.0)), float(min(high, 1.0))
 
 

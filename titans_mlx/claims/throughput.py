@@ -153,8 +153,9 @@ def judge(rows: list[Row]) -> Verdict:
     if full and (SLIDING, LENGTHS[READ][-1]) in read:
         times = read[SLIDING, LENGTHS[READ][-1]] / full["rate"]
         figures.append(f"{SLIDING} {times:.1f} times full attention's speed there")
-    size = max((row["parameters"] for row in rows), default=0) / 1e6
-    return verdict(parts, "; ".join(figures), f"{size:.1f}M parameters, one core" if rows else "")
+    sizes = [row["parameters"] / 1e6 for row in rows if row["parameters"]]
+    told = f"{min(sizes):.1f}M to {max(sizes):.1f}M parameters, " if sizes else ""
+    return verdict(parts, "; ".join(figures), f"{told}one core" if rows else "")
 
 
 def crossing(rows: list[Row], model: str, what: str) -> float | None:
@@ -190,15 +191,16 @@ def _level(rows: list[Row], model: str, what: str) -> str:
 PROTOCOL = f"""
 The benchmark's models: width 256, four heads, two layers, deep memories with chunks of 64, segment and window 64, and
 as baselines full and sliding attention; beside them, of no weight in the rule, other memories in the place of LMM's.
-Before anything is timed, a model's logits token by token are checked against those of one call, and a memory against
-its definition. Training: one compiled update on {LENGTHS[TRAIN][-1]:,} tokens, as sequences of {LENGTHS[TRAIN][0]} to
-{LENGTHS[TRAIN][-1]:,}. Reading: a prompt of {LENGTHS[READ][0]:,} to {LENGTHS[READ][-1]:,} tokens, 1,024 at a time.
-Decoding: 64 tokens one by one after {LENGTHS[DECODE][0]:,} to {LENGTHS[DECODE][-1]:,}. The gradient of one memory over
-{FORM_LENGTH} tokens, in chunks and by the definition, token by token. Medians of five repetitions (three of the
-Transformer) by turns over the lengths, whiskers from the slowest to the fastest, one BLAS thread. Token by token is the
-definition, whose gradients automatic differentiation takes: the plain way, not the best one of that kind. Where a model
-is level with full attention is read off straight lines between the lengths measured, both on logarithmic scales. There
-are no seeds, and chance has no meaning here.
+Widths and layers are alike, parameters are not matched: a block with a memory has more. Before anything is timed, a
+model's logits token by token are checked against those of one call, and a memory against its definition. Training: one
+compiled update on {LENGTHS[TRAIN][-1]:,} tokens, as sequences of {LENGTHS[TRAIN][0]} to {LENGTHS[TRAIN][-1]:,}.
+Reading: a prompt of {LENGTHS[READ][0]:,} to {LENGTHS[READ][-1]:,} tokens, 1,024 at a time. Decoding: 64 tokens one by
+one after {LENGTHS[DECODE][0]:,} to {LENGTHS[DECODE][-1]:,}. The gradient of one memory over {FORM_LENGTH} tokens, in
+chunks and by the definition, token by token. Medians of five repetitions (three of the Transformer) by turns over the
+lengths, whiskers from the slowest to the fastest, one BLAS thread. Token by token is the definition, whose gradients
+automatic differentiation takes: the plain way, not the best one of that kind. Where a model is level with full
+attention is read off straight lines between the lengths measured, both on logarithmic scales. There are no seeds, and
+chance has no meaning here.
 """
 
 CLAIM = Claim(

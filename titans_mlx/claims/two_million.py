@@ -68,8 +68,8 @@ One key-value pair at the start, filler, then the key. The models and their trai
 over distance (one block of width 64, 800 steps at 64 to 1,024 tokens, 8 to 32 pairs, the same grid chosen on
 validation sequences), with a seed of its own. 32 sequences read side by side, 1,024 tokens at a time; asked at 8,192
 tokens, and, in a second reading of the same sequences, at 65,536, 524,288 and 2,097,152. Two settings: 30 and 1,000
-filler words. One training per model and setting: the interval is over sequences, and says nothing about other
-trainings.
+filler words. One training per model and setting, since reading takes twenty minutes each: the interval is over
+sequences, and says nothing about other trainings.
 """
 
 CLAIM = Claim(

@@ -77,10 +77,11 @@ def judge(rows: list[Row]) -> Verdict:
         _text([row for row in rows if row.get("kind") == "near"]),
     ]
     parts = {part: held for of, _ in found for part, held in of.items()}
-    cramped = [part for part, held in parts.items() if held == NO_ROOM]
     figures = [figure for _, listed in found for figure in listed]
-    figures += [f"no room, and of no weight: {', '.join(cramped)}"] if cramped else []
-    return verdict({part: held for part, held in parts.items() if held != NO_ROOM}, "; ".join(figures), scale)
+    weighed = verdict({part: held for part, held in parts.items() if held != NO_ROOM}, "; ".join(figures), scale)
+    cramped = [part for part, held in parts.items() if held == NO_ROOM]
+    told = [weighed.lacking, f"no room above {LAYER}: {'; '.join(cramped)}" if cramped else ""]
+    return weighed._replace(lacking=". ".join(filter(None, told)))
 
 
 NO_ROOM = "no room"
@@ -181,8 +182,8 @@ CLAIM = Claim(
     id=ID,
     title="Memory as context, as gate, as layer",
     statement="MAC and MAG beat MAL: on short tasks, beyond the lengths trained, on long recall, on needles, on text.",
-    source="Titans (arXiv 2501.00663), sections 5.2 to 5.4: MAC and MAG outperform MAL. Its own means over text (Table 5, "
-    "perplexity: MAC 26.67, MAG 25.70, MAL 25.91) and needles (97.95, 96.70, 96.91) order them otherwise.",
+    source="Titans (arXiv 2501.00663), sections 5.2 to 5.4: MAC and MAG outperform MAL. Its own means (Table 5) do not "
+    "all say so: perplexity 26.67, 25.70 and 25.91 of MAC, MAG and MAL, needles 97.95, 96.70 and 96.91.",
     protocol=f"{distractors.CLAIM.protocol} For this claim the accuracies of MAC, MAG and MAL are averaged, each task "
     "weighing the same, over the tests within what was trained and over those beyond; of those tasks that every "
     "training of all three was right in half of on its validation sequences. Long recall is that of the claim on "
