@@ -55,14 +55,14 @@ def _(chosen, summary):
 
 @app.function
 def panels(rows):
-    """Tasks against distractors side by side, and copying against items below."""
+    """Tasks against distractors, and copying against items."""
     by_task = {what: [row for row in rows if row["what"] == what] for what in distractors.PARTS}
     stored = by_task.pop(distractors.STORED)
     trained = distractors.TRAINED
     charts = []
     if found := [(what.capitalize(), rows) for what, rows in by_task.items() if rows]:
         reference = (trained, "trained up to here")
-        charts.append(plots.small_multiples(found, "x", "Distractors (tokens)", reference=reference, width=140))
+        charts.append(plots.small_multiples(found, "x", "Distractors (tokens)", reference=reference, width=160))
     if stored:
         heading = f"{distractors.STORED.capitalize()}, {trained} distractors"
         reference = (8, "trained up to 8")

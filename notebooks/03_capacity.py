@@ -99,16 +99,16 @@ def _(chosen, results, rows, shown):
             parts.numbers(shown, {"Pairs": "x"}),
             size_chart([row for row in capacity.sizes(rows) if row["model"] in (*chosen.value, *beside)]),
             mo.md(f"""
-            **How to read this.** A line falls where its memory is full. Below, what each holds against its size, on
-            logarithmic axes; where a memory has a line, the points to the left are the same memory with all but its
-            largest weights set to 0 before the questions (a half, a quarter, and so on), during which it stands still.
-            By hand: matrices alone that nothing trained, with random keys and the theta best for them; the square is
-            what theory says of keys at right angles. Both are, as the trained ones, as many heads as make up a width of
-            64. A matrix of 64 x 64 has room for 64 orthogonal keys at most. Two heads of 32 have half the weights of
-            one head of 64, four of 16 a quarter; the deep memories have more weights than any matrix here, as the
-            parameters say. The online matrices take exact gradients; the anchored one takes them where the deep
-            memories do, and is what those are compared with. All were trained with 8 to 64 pairs, in equal numbers of
-            steps. {parts.NO_MEMORY}
+            **How to read this.** A line falls where its memory is full. The second chart has what each holds against
+            its size, on logarithmic axes; where a memory has a line, the points to the left are the same memory with
+            all but its largest weights set to 0 before the questions (a half, a quarter, and so on), during which it
+            stands still. By hand: matrices alone that nothing trained, with random keys and the theta best for them;
+            the square is what theory says of keys at right angles. Both are, as the trained ones, as many heads as make
+            up the width, which is 64. A matrix of 64 x 64 has room for 64 orthogonal keys at most. Two heads of 32 have
+            half the weights of one head of 64, four of 16 a quarter; the deep memories have more weights than any
+            matrix here, as the parameters say. The online matrices take exact gradients; the anchored one takes them
+            where the deep memories do, and is what those are compared with. All were trained with 8 to 64 pairs, in
+            equal numbers of steps. {parts.NO_MEMORY}
 
             {parts.origin(capacity.CLAIM, results)}
             """),

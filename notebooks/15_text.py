@@ -167,7 +167,7 @@ def by_position(rows):
 @app.cell(hide_code=True)
 def _(results):
     mo.md(f"""
-    **How to read this.** Above: how well each model foretells the bytes of a span of positions; the bytes differ from
+    **How to read this.** Above: how well each model predicts the bytes of a span of positions; the bytes differ from
     span to span, so compare models there, not positions. Below, on the same bytes, how many more bits they cost: where
     only the recent bytes were read, as in training (above 0, the far past helps; below 0, the length does harm), and
     where the memory is reset again and again (of LMM and MAC that leaves nothing, of MAG and MAL the window).

@@ -35,7 +35,7 @@ def _():
     # A memory that lasts a session
 
     A small model of Python's own source reads a text that you give it. Its weights stay as they are; its memory learns.
-    Is what was hard to foretell at the beginning easier at the end, and does the model say something else afterwards?
+    Is what was hard to predict at the beginning easier at the end, and does the model say something else afterwards?
     Everything is computed here and now; there is no verdict: this is for looking, and such a model learns little.
     """)
     return
@@ -56,14 +56,14 @@ def _(results):
 @app.cell(hide_code=True)
 def _():
     text = mo.ui.text_area(TEXT, label="To read", rows=8, full_width=True)
-    probe = mo.ui.text(PROBE.strip(), label="To foretell before and after", full_width=True)
+    probe = mo.ui.text(PROBE.strip(), label="To predict before and after", full_width=True)
     mo.vstack([text, probe])
     return probe, text
 
 
 @app.cell
 def _(model, probe, text):
-    mo.stop(not (text.value and probe.value), mo.md("*Give a text to read and one to foretell.*"))
+    mo.stop(not (text.value and probe.value), mo.md("*Give a text to read and one to predict.*"))
     fresh, fed = MemorySession(model), MemorySession(model)
     found = fresh.surprise(text.value, trace=True)
     fed.feed(text.value)
@@ -129,7 +129,7 @@ def _(fed, fresh, lines, probe):
         [
             plots.bits_chart(lines),
             mo.md(f"""
-            **How to read this.** Each mark is a byte of the text to foretell, before (grey) and after (orange) what was
+            **How to read this.** Each mark is a byte of the text to predict, before (grey) and after (orange) what was
             read: {before:.2f} bits a byte before, {after:.2f} after. What the model goes on with, greedily:
             """),
             mo.ui.table([{"read": name, "goes on with": text} for name, text in said.items()], selection=None),

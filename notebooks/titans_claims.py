@@ -51,16 +51,19 @@ def _(results):
             return f"[{claim.title}](#{claim.title.lower().replace(' ', '-')})"
         return f"`{parts.SHOWN_IN[claim.id]}.py`"
 
-    ledger = ["| Claim | Status | Scale | Evidence |", "|:---|:---|:---|:---|"]
-    figures = ["| Claim | Source | Figures |", "|:---|:---|:---|"]
+    ledger = ["| Claim | Verdict | Evidence |", "|:---|:---|:---|"]
+    figures = ["| Claim | Source | What does not hold | Scale | Figures |", "|:---|:---|:---|:---|:---|"]
     for judged in CLAIMS.values():
         found = verdicts[judged.id]
-        ledger.append(f"| {judged.statement} | {found.headline} | {found.scale} | {evidence(judged)} |")
-        figures.append(f"| {judged.title} | {judged.source} | {'<br>'.join(found.figures)} |")
+        ledger.append(f"| {judged.statement} | **{found.status}** | {evidence(judged)} |")
+        told = (judged.title, judged.source, found.lacking, found.scale, "<br>".join(found.figures))
+        figures.append(f"| {' | '.join(told)} |")
     mo.vstack(
         [
             mo.md("\n".join(["## Ledger", "", *ledger])),
-            mo.accordion({"The source of each claim, and the figures behind its verdict": mo.md("\n".join(figures))}),
+            mo.accordion(
+                {"Source, scale and figures of each claim, and what does not hold": mo.md("\n".join(figures))}
+            ),
         ]
     )
     return
@@ -124,12 +127,12 @@ def _(claim, results, summary):
     right, over {" to ".join(map(str, _counts))} trainings; its band is a 95 % interval over trainings, wide when they
     disagree. Right of the dotted line no model was trained.
 
-    Beside it are the seconds to read one sequence, taken while another run had the other core, and the peak memory,
-    both shared out among the sequences read side by side: a memory's state has a constant size, so its peak levels off
-    once the pieces read at a time are full; attention over everything keeps growing. Full attention read fewer
-    sequences in smaller pieces: compare slopes, not heights. Click a name in the legend to see it alone (shift-click
-    adds another). The last column of the numbers is the largest step size on filler: small writes that add up over the
-    distance overwrite the pairs.
+    The other chart has the seconds to read one sequence, taken while another run had the other core, and the peak
+    memory, both shared out among the sequences read side by side: a memory's state has a constant size, so its peak
+    levels off once the pieces read at a time are full; attention over everything keeps growing. Full attention read
+    fewer sequences in smaller pieces: compare slopes, not heights. Click a name in the legend to see it alone
+    (shift-click adds another). The last column of the numbers is the largest step size on filler: small writes that add
+    up over the distance overwrite the pairs.
 
     {parts.origin(claim, results)}
     """)

@@ -76,6 +76,7 @@ def test_it_shows_what_is_stored_and_trains_nothing(name: str, smoke_results: Pa
     assert "unfinished" in shown, "the smoke profile decides nothing"
     assert f"Stored runs: {len(claim.jobs('smoke'))}" in shown
     assert "How to read this" in shown and "The numbers" in shown
+    assert "<ol" not in shown, "a number that begins a line of Markdown begins a list"
     assert "Nothing has been run yet" in shown and "live_rows" not in defs
 
 

@@ -1,6 +1,8 @@
 """The laboratory: matching, intervals, streaming evaluation, storage and report."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +17,7 @@ from titans_mlx.claims.base import Job
 from titans_mlx.claims.fitting import fit, kept_in
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
-from titans_mlx.claims.report import CLAIMS_TABLE, RECIPES_TABLE, check_table, write_table
+from titans_mlx.claims.report import CLAIMS_TABLE, RECIPES_TABLE, missing_lines, write_table
 from titans_mlx.claims.statistics import accuracy_interval, gain, surely
 from titans_mlx.claims.store import UNFINISHED, result_path, run_and_store, store_demo, stored_rows, took
 from titans_mlx.claims.streaming import recall_by_distance
@@ -188,12 +190,29 @@ def test_smoke_runs_are_stored_once_and_reported(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["provenance"]["source_hash"] == source_hash()
     readme = tmp_path / "README.md"
     readme.write_text("\n".join(["before", BEGIN, "what was there", END, *RECIPES_TABLE, "after\n"]))
-    assert not check_table(readme, tmp_path)
+    assert any(CLAIM.statement in line for line in missing_lines(readme, tmp_path))
     write_table(readme, tmp_path)
-    assert check_table(readme, tmp_path)
+    assert missing_lines(readme, tmp_path) == []
     text = readme.read_text()
     assert CLAIM.statement in text and "what was there" not in text
     assert text.startswith("before\n") and text.endswith("after\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["list", "gating"], "gating: "),
+        (["list", "nothing"], "claim must be one of recall_distance, "),
+        (["run", "nothing"], "got 'nothing'"),
+        (["run", "gating", "--jobs", "0"], "must be an integer >= 1, got '0'"),
+        (["run", "gating", "--match", "nothing"], "--match must be part of a job's id"),
+    ],
+)
+def test_the_command_says_what_it_is_asked(arguments: list[str], told: str) -> None:
+    script = Path(__file__).parents[1] / "scripts" / "claims.py"
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+    assert told in done.stdout + done.stderr and "Traceback" not in done.stderr
+    assert (done.returncode == 0) == (arguments == ["list", "gating"])
 
 
 class Killed(BaseException):

@@ -128,7 +128,7 @@ def test_a_reset_forgets_what_is_further_back_and_only_that() -> None:
     assert np.array_equal(last(ids, True), last(other, True)) and not np.allclose(last(ids, False), last(other, False))
 
 
-def test_recent_bytes_are_foretold_from_the_training_length_at_most() -> None:
+def test_recent_bytes_are_predicted_from_the_training_length_at_most() -> None:
     mx.random.seed(0)
     model = Titans(language.architectures()["MAG"])
     ids = np.random.default_rng(0).integers(0, 256, size=(2, 97)).astype(np.int32)

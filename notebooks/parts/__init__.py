@@ -101,7 +101,11 @@ def provenance_line(stored: list[dict[str, Any]]) -> str:
     source = source_hash()
     older = sum(origin["source_hash"] != source for origin in origins)
     told = f"Stored runs: {len(stored)}; {where}; the last on {last}."
-    return f"{told} {older} of an older source (`scripts/claims.py run CLAIM --older` repeats them)." if older else told
+    if not older:
+        return told
+    return (
+        f"{told} Made by an older source than this, and evidence until `scripts/claims.py run CLAIM --older`: {older}."
+    )
 
 
 def origin(claim: Claim, results: Path) -> str:

@@ -258,7 +258,7 @@ def test_memory_does_not_grow_with_what_is_fed(model_of: GetModel, tmp_path: Pat
     assert session.feed([]) == session.feed("") == 0
 
 
-def test_nor_does_it_grow_with_what_is_foretold() -> None:
+def test_nor_does_it_grow_with_what_is_predicted() -> None:
     session = MemorySession(Titans(config_of("lmm").replace(vocab_size=4096)), piece=16)
     peaks = []
     for length in (64, 1024):

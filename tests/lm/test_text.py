@@ -1,4 +1,4 @@
-"""Text becomes tokens once, whole or not at all; what a model foretells of it is scored by position and by length."""
+"""Text becomes tokens once, whole or not at all; what a model predicts of it is scored by position and by length."""
 
 import json
 import math

@@ -39,7 +39,7 @@ def test_recall_chart_holds_the_rows_and_its_reference_lines(tmp_path: Path) -> 
     assert {"length": 1024} in values(chart)
     shown = words(chart, tmp_path)
     axes = ["Distance (filler tokens between pair and query)", "Accuracy of recall (share of answers)"]
-    for word in [*MODELS, *axes, "chance 2%", "trained up to 1,024 tokens", "65,536", "100%", "Recall"]:
+    for word in [*MODELS, *axes, "chance 2%", "trained up to 1,024", "65,536", "100%", "Recall"]:
         assert word in shown
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import titans_mlx
 from titans_mlx import plots
-from titans_mlx.claims import CLAIMS, capacity, depth, throughput
+from titans_mlx.claims import CLAIMS, capacity, depth, frozen, throughput
 from titans_mlx.claims.language import FADING
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.plots.style import FIXED, OTHERS, SAME
@@ -16,7 +16,7 @@ PACKAGE = Path(titans_mlx.__file__).parent
 
 
 def test_every_model_of_the_claim_has_a_style_of_its_own() -> None:
-    assert list(plots.STYLES) == [*model_configs(130), "DLinear", *FADING]
+    assert list(plots.STYLES) == [*model_configs(130), "DLinear", *FADING, frozen.FADING]
     colours, _, shapes = zip(*plots.STYLES.values(), strict=True)
     assert len(set(colours)) == len(colours)
     assert len(set(zip(colours, shapes, strict=True))) == len(shapes)

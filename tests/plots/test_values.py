@@ -50,10 +50,8 @@ def test_tenths_run_from_expected_to_unexpected(tmp_path: Path) -> None:
 def test_lengths_name_where_training_ended(tmp_path: Path) -> None:
     rows = [{"model": "MAC", "x": 2**power, "bits": 2.0, "trained_length": 256} for power in range(5, 13)]
     titles = ("Position (bytes, up to)", "Bits per byte")
-    assert "trained up to 256 tokens" in words(
-        plots.length_chart(rows, "bits", titles, log=False, reference=True), tmp_path
-    )
-    assert "trained up to 256 tokens" not in words(plots.length_chart(rows, "bits", titles, log=False), tmp_path)
+    assert "trained up to 256" in words(plots.length_chart(rows, "bits", titles, log=False, reference=True), tmp_path)
+    assert "trained up to 256" not in words(plots.length_chart(rows, "bits", titles, log=False), tmp_path)
 
 
 def test_whiskers_are_drawn_where_all_have_an_interval() -> None:

@@ -53,7 +53,7 @@ def test_bits_of_a_text_before_and_after(tmp_path: Path) -> None:
         for place, token in enumerate("k·x")
     ]
     drawn = words(plots.bits_chart(rows), tmp_path)
-    assert {"k", "·", "x", "before", "after", "a guess", "Bits of the byte", "Byte to foretell"} <= set(drawn)
+    assert {"k", "·", "x", "before", "after", "a guess", "Bits of the byte", "Byte to predict"} <= set(drawn)
     strip = words(plots.text_strip(rows[:3]), tmp_path)
     assert {"k", "·", "x", "Token read"} <= set(strip) and any("how little it was expected" in word for word in strip)
     for chart in (plots.bits_chart, plots.text_strip):

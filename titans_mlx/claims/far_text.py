@@ -45,7 +45,7 @@ def judge(rows: list[Row]) -> Verdict:
 CLAIM = Claim(
     id="far_text",
     title="Text beyond the training length",
-    statement="On text of 32 times the training length a model with a memory foretells better with all of the past "
+    statement="On text of 32 times the training length a model with a memory predicts better with all of the past "
     f"than with the last {LENGTH} bytes of it, and it is the memory that tells.",
     source="Titans (arXiv 2501.00663), sections 1 and 5.3: scales to longer contexts than it was trained on; sections "
     "3.1 and 4: the memory holds what attention's window no longer reaches.",

@@ -1,4 +1,4 @@
-"""Claim: models with a neural memory foretell text better than attention and than a linear recurrence."""
+"""Claim: models with a neural memory predict text better than attention and than a linear recurrence."""
 
 import os
 import time
@@ -335,7 +335,7 @@ convolution as the memories. RetNet has eight heads of fixed fading, and with th
 AdamW, weight decay 0.1, 600 steps of 16 windows of {LENGTH} bytes from anywhere, warm-up of 50, a cosine to 0; a rate
 of 0.002 and of 0.004 is tried with the first of three seeds, by bits per byte of 256 validation windows. Tested on 256
 windows of {LENGTH} bytes of the test part, and on up to 32 different ones of {FAR:,} bytes that each lie within a
-document, by position. The bytes of these are foretold three times: after all of the window that stands before them;
+document, by position. The bytes of these are predicted three times: after all of the window that stands before them;
 after its last {LENGTH // 2} to {LENGTH} bytes only, as in training; and after all of it, but with every memory at
 birth again after each {WINDOW} bytes, attention going on. What reading costs is taken of models as born,
 {COST_WINDOWS} windows of {FAR:,} bytes side by side, on one core.
@@ -344,12 +344,12 @@ birth again after each {WINDOW} bytes, attention going on. What reading costs is
 CLAIM = Claim(
     id="language",
     title="Text",
-    statement="At equal size and training, models with a neural memory foretell text better than a Transformer, "
+    statement="At equal size and training, models with a neural memory predict text better than a Transformer, "
     "sliding-window attention and RetNet.",
     source="Titans (arXiv 2501.00663), section 5.2, Table 1: at 340M parameters wiki perplexity 25.43 of MAC, 25.07 of "
     "MAG, 24.69 of MAL and 26.18 of LMM against 31.52 of Transformer++ and 32.50 of RetNet.",
     protocol=" ".join(PROTOCOL.split()),
-    refuted_by="A baseline that foretells as well.",
+    refuted_by="A baseline that predicts as well.",
     rule=f"A part per Titans and corpus, eight: its bits per byte at the training length lie at least {MARGIN:.0%} "
     "below those of the best of the three baselines, means over seeds. All: reproduced; some: reproduced in part; "
     "none: not reproduced. What holds by less than the noise of seeds (Student's t over seeds, each with its own "

@@ -1,4 +1,4 @@
-"""How well a model foretells text: bits per byte, by position and by length."""
+"""How well a model predicts text: bits per byte, by position and by length."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -33,6 +33,7 @@ STYLES: dict[str, tuple[str, list[int], str]] = {
     "DLinear": ("#882255", [4, 2], "diamond"),
     "LMM deep, fading to birth": ("#00426b", [4, 2], "square"),
     "MAL, fading to birth": ("#b0256f", [4, 2], "triangle-down"),
+    "MAG, fading to birth": ("#8a3d00", [4, 2], "diamond"),
 }
 """Colour, dash and shape of each model that several charts may show; what is none of them is in ``FIXED``."""
 OTHERS = tuple(
@@ -182,5 +183,5 @@ def trained(rows: list[Row]) -> alt.LayerChart:
     length = max(row["trained_length"] for row in rows)
     base = alt.Chart(alt.Data(values=[{"length": length}])).encode(x="length:Q")
     rule = base.mark_rule(strokeDash=[2, 3], color=INK, strokeWidth=1.2)
-    name = base.mark_text(baseline="bottom", dy=-3, color=INK, fontSize=12)
-    return rule + name.encode(y=alt.value(0), text=alt.value(f"trained up to {length:,} tokens"))
+    name = base.mark_text(baseline="bottom", align="left", dy=-3, dx=-2, color=INK, fontSize=12)
+    return rule + name.encode(y=alt.value(0), text=alt.value(f"trained up to {length:,}"))

@@ -66,29 +66,40 @@ def sweep_chart(
 
 
 def small_multiples(
-    panels: Sequence[tuple[str, Sequence[Row]]], x: str, title: str, **options: Any
-) -> alt.HConcatChart:
-    """A row of :func:`sweep_chart`, one per heading and rows, under one legend and with one axis of accuracy.
+    panels: Sequence[tuple[str, Sequence[Row]]], x: str, title: str, columns: int = 2, **options: Any
+) -> alt.ConcatChart:
+    """Rows of :func:`sweep_chart`, one per heading and rows, under one legend, each row with one axis of accuracy.
 
     Args:
         panels: heading and rows of each.
         x, title, options: as for a single one.
+        columns: panels beside each other.
 
     Raises:
         ValueError: if there are no panels, or one has no rows.
     """
     if not panels:
         raise ValueError("panels must hold at least one panel, got none")
-    among, last = [row for _, rows in panels for row in rows], len(panels) - 1
+    among = [row for _, rows in panels for row in rows]
+    lasts = {*range(columns - 1, len(panels), columns), len(panels) - 1}
     each = len({row["chance"] for row in among}) > 1
     charts = [
-        sweep_chart(rows, x, title, heading=heading, among=among, outer=(index == 0, each or index == last), **options)
+        sweep_chart(
+            rows,
+            x,
+            title,
+            heading=heading,
+            among=among,
+            outer=(index % columns == 0, each or index in lasts),
+            **options,
+        )
         for index, (heading, rows) in enumerate(panels)
     ]
-    return alt.hconcat(*charts, spacing=14).resolve_scale(color="shared", shape="shared", strokeDash="shared")
+    joined = alt.concat(*charts, columns=columns, spacing=14)
+    return joined.resolve_scale(color="shared", shape="shared", strokeDash="shared")
 
 
-def dot_chart(rows: Sequence[Row], y: str, order: Sequence[str], *, width: int = 420, step: int = 64) -> alt.LayerChart:
+def dot_chart(rows: Sequence[Row], y: str, order: Sequence[str], *, width: int = 280, step: int = 64) -> alt.LayerChart:
     """Accuracy of each model under each of a few conditions: a point with its interval, models side by side.
 
     Args:
@@ -153,7 +164,7 @@ def _upright(x: str, value: float, text: str, levels: bool) -> list[alt.Chart]:
     place = alt.X(f"{x}:{'O' if levels else 'Q'}")
     base = alt.Chart(alt.Data(values=[{x: value}])).encode(x=place)
     rule = base.mark_rule(strokeDash=[2, 3], color=INK, strokeWidth=1.2)
-    name = base.mark_text(baseline="bottom", dy=-3, color=INK, fontSize=12)
+    name = base.mark_text(baseline="bottom", align="left", dy=-3, dx=-2, color=INK, fontSize=12)
     return [rule, name.encode(y=alt.value(0), text=alt.value(text))]
 
 

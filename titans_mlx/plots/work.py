@@ -212,7 +212,7 @@ def bits_chart(rows: list[Row], *, step: int = 11, height: int = 180) -> alt.Lay
     states = list(dict.fromkeys(row["model"] for row in rows))
     legend = alt.Legend(title=None, orient="bottom", symbolStrokeWidth=0)
     base = alt.Chart(data(rows, ("model", "position", "token", "bits"))).encode(
-        x=alt.X("position:O", axis=_token_axis(tokens, "Byte to foretell", False)),
+        x=alt.X("position:O", axis=_token_axis(tokens, "Byte to predict", False)),
         y=alt.Y("bits:Q", title="Bits of the byte"),
         color=alt.Color("model:N", scale=alt.Scale(domain=states, range=STATES[: len(states)]), legend=legend),
         tooltip=["model:N", "token:N", alt.Tooltip("bits:Q", format=".2f")],
