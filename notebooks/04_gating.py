@@ -70,7 +70,7 @@ def panels(rows, test, when="at test time", reference="as trained"):
     found = [row for row in rows if row["test"] == test]
     charts = [(f"{gate}, {test}", [row for row in found if row["gate"] in (gate, "none")]) for gate in gating.GATES]
     upright = (1.0, reference)
-    return plots.small_multiples(charts, "x", f"Factor {when}", reference=upright, levels=True, width=140)
+    return plots.small_multiples(charts, "x", f"Factor {when}", reference=upright, levels=True, columns=3, width=140)
 
 
 @app.cell(hide_code=True)

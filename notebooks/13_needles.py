@@ -65,7 +65,7 @@ def panels(rows, kinds, title, trained):
     """Accuracy against length, a panel for each kind of test that has rows."""
     found = [(NAMES[kind], [row for row in rows if row["what"] == kind]) for kind in kinds]
     found = [(name, rows) for name, rows in found if rows]
-    return plots.small_multiples(found, "x", title, reference=(trained, "trained up to here"), width=160)
+    return plots.small_multiples(found, "x", title, reference=(trained, "trained up to here"), width=145)
 
 
 @app.cell(hide_code=True)

@@ -62,7 +62,7 @@ def panels(rows):
     found = [(tracking.NAMES[group], [row for row in rows if row["group"] == group]) for group in tracking.GROUPS]
     reference = (tracking.TRAINED, "trained up to here")
     found = [(name, rows) for name, rows in found if rows]
-    return plots.small_multiples(found, "x", "Moves", reference=reference, width=160)
+    return plots.small_multiples(found, "x", "Moves", reference=reference, width=145)
 
 
 @app.cell(hide_code=True)
