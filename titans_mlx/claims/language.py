@@ -89,7 +89,7 @@ def jobs(profile: Profile) -> list[Job]:
     steps, corpora, models, label = 600, CORPORA, MODELS, ""
     if profile != "full":
         options |= {"seeds": [0], "grid": [[4e-3, 0.1]], "windows": 16, "far": 1024, "far_windows": 4}
-        steps, corpora, models, label = 60, CORPORA[:1], ("MAG", SLIDING), profile
+        steps, corpora, models, label = 40, CORPORA[:1], ("MAG", SLIDING), profile
     if profile == "smoke":
         options |= {"batch": 2, "length": 32, "far": 128, "windows": 2, "far_windows": 2}
         steps = 2
