@@ -243,7 +243,7 @@ def test_the_rule_of_throughput() -> None:
     assert throughput.judge(others).status == "reproduced"
     told = throughput.judge(others).figure
     assert told.count("on another processor than full attention") == len(throughput.RECURRENT)
-    assert told.count("times full attention's speed at") == len(throughput.TITANS)
+    assert told.count("times as fast as full attention, level") == len(throughput.TITANS)
     moved = [{**row, "processor": "other" if row["model"] == "MAC" else "one"} for row in rate_rows(steady)]
     assert throughput.judge(moved).status == "unfinished", "times of two processors do not compare"
     rest = [row for row in rate_rows(steady) if row["model"] != throughput.FULL]

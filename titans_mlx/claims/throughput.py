@@ -142,17 +142,17 @@ def judge(rows: list[Row]) -> Verdict:
             parts[f"{model} in {failing}" if failing else model] = not failing
         told = (
             f"{'' if model in TITANS else 'beside them '}{model} keeps {kept[0]:.0%} of its speed in training, "
-            f"{kept[1]:.0%} in reading, a decoded token takes {slower:.2f} times as long"
+            f"{kept[1]:.0%} in reading, {1 / slower:.0%} in decoding"
         )
         if same:
             level = ", ".join(_level(rows, model, what) for what in (TRAIN, READ, DECODE))
-            told += f", {beyond:.1f} times full attention's speed at {LENGTHS[READ][-1]:,}, level with it {level}"
+            told += f", reads {LENGTHS[READ][-1]:,} tokens {beyond:.1f} times as fast as full attention, level {level}"
         else:
             told += " (on another processor than full attention)"
         figures.append(told)
     if full and (SLIDING, LENGTHS[READ][-1]) in read:
         times = read[SLIDING, LENGTHS[READ][-1]] / full["rate"]
-        figures.append(f"{SLIDING} {times:.1f} times full attention's speed there")
+        figures.append(f"{SLIDING} reads {LENGTHS[READ][-1]:,} tokens {times:.1f} times as fast as full attention")
     sizes = [row["parameters"] / 1e6 for row in rows if row["parameters"]]
     told = f"{min(sizes):.1f}M to {max(sizes):.1f}M parameters, " if sizes else ""
     return verdict(parts, "; ".join(figures), f"{told}one core" if rows else "")
