@@ -104,6 +104,7 @@ def _(near, results, rows):
             **How to read this.** Further left is better; a whisker is a 95 % interval over trainings. A byte told at
             random among all 256 would cost 8 bits. These are models of some hundred thousand parameters that read some
             megabytes: they say which architecture learns faster at that size, and nothing about 340 million.
+            {parts.NO_MEMORY}
 
             {parts.origin(language.CLAIM, results)}
             """),
