@@ -126,26 +126,18 @@ def _():
 @app.cell(hide_code=True)
 def _(results):
     deeper = parts.evidence(depth.CLAIM, results)
-    tables = {"As the rule asks": depth.summary(deeper), depth.LONGER.capitalize(): depth.summary(deeper, depth.LONGER)}
-    charts = [
-        plots.length_chart(
-            table,
-            "nats",
-            ("Bytes in a window", "Loss (nats a byte)"),
-            heading=heading,
-            log=False,
-            interval=True,
-            reference=True,
-            among=[row for rows_ in tables.values() for row in rows_],
-            width=330,
-        )
-        for heading, table in tables.items()
-        if table
-    ]
     mo.vstack(
         [
             parts.verdict(depth.CLAIM, deeper),
-            mo.hstack(charts, justify="start", gap=1, wrap=True),
+            plots.length_chart(
+                depth.summary(deeper),
+                "nats",
+                ("Bytes in a window", "Loss (nats a byte)"),
+                log=False,
+                interval=True,
+                reference=True,
+                width=420,
+            ),
             mo.md(f"""
             **How to read this.** A line is a depth of the memory, in models of one size; lower is better, and a whisker
             is a 95 % interval over trainings. If depth helps more as sequences grow, the lines part to the right. No

@@ -11,7 +11,6 @@ from titans_mlx.bench.measure import by_turns
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
 from titans_mlx.claims.judging import losses, scale_of, verdict
 from titans_mlx.claims.lab import CONTROL, HOW_TRAINED, control_job, lab_job, run_lab
-from titans_mlx.claims.language import BORN
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import model_configs
 from titans_mlx.claims.statistics import gain
@@ -22,9 +21,6 @@ DEPTHS = (1, 2, 3, 4)
 LENGTHS = (128, 512, 2048, 8192)
 TRAINED, NATS, STRAIGHT = 512, 0.01, 0.1
 BIRTH: dict[str, Any] = {"conv_birth": "shift", "step_init": 0.1, "decay_init": 0.001}
-LONGER, LONGER_DEPTHS, LONGER_STEPS = "longer, fading to birth", DEPTHS[:2], 800
-"""An attempt beside the rule: more steps at a higher rate, weights that fade to those at birth instead of to 0."""
-LONGER_GRID = ((4e-3, 0.1), (8e-3, 0.1))
 PARTS = ("helps", "helps more with length", "linear cost")
 COST = "cost"
 TESTED = 65_536
@@ -42,10 +38,10 @@ def prose(length: int, part: str) -> dict[str, Any]:
 
 
 @cache
-def architectures(**options: Any) -> dict[str, TitansConfig]:
+def architectures() -> dict[str, TitansConfig]:
     """Memories of each depth, width x 2, in models of equal parameters; all anchored, with chunks of 16."""
-    base, birth = model_configs(256)["LMM deep"], BIRTH | options
-    made = {name(depth): base.replace(memory=recipes.titans(depth=depth, expansion=2, **birth)) for depth in DEPTHS}
+    base = model_configs(256)["LMM deep"]
+    made = {name(depth): base.replace(memory=recipes.titans(depth=depth, expansion=2, **BIRTH)) for depth in DEPTHS}
     target = parameters(made[name(DEPTHS[-1])])
     return {key: match_parameters(config, target) for key, config in made.items()}
 
@@ -71,10 +67,6 @@ def jobs(profile: Profile) -> list[Job]:
     if profile == "full":
         text = [prose(TRAINED, "train")]
         trained.append(control_job(architectures()[name(1)], text, tests, validate=validate, **options))
-        given: dict[str, Any] = {"validate": validate, "steps": LONGER_STEPS, "grid": LONGER_GRID, "option": LONGER}
-        fading = architectures(**BORN)
-        trained += [lab_job(name(d), fading[name(d)], text, tests, **given) for d in LONGER_DEPTHS]
-        trained.append(control_job(fading[name(1)], text, tests, **given))
     cost = {"model": COST, "depths": list(depths), "length": 64 if profile == "smoke" else 1024, "repeats": 5}
     return [*trained, Job(job_id(options.get("label", ""), COST), cost)]
 
@@ -93,9 +85,9 @@ def run_depth(job: Job, progress: Progress | None = None) -> list[Row]:
     ]
 
 
-def summary(rows: list[Row], option: str = "paper") -> list[Row]:
-    """One row per depth, or control, and length; of the attempt with :data:`LONGER`."""
-    return losses([row for row in rows if row.get("option") == option], ("model", "x"))
+def summary(rows: list[Row]) -> list[Row]:
+    """One row per depth, or control, and length."""
+    return losses([row for row in rows if row["model"] != COST], ("model", "x"))
 
 
 def judge(rows: list[Row]) -> Verdict:
@@ -115,31 +107,24 @@ def judge(rows: list[Row]) -> Verdict:
     parts = dict(
         zip(PARTS, (helps, bool(gained[-1] >= gained[0] + NATS), helps and bend(DEPTHS, cost) <= STRAIGHT), strict=True)
     )
-    ruled = [row for row in rows if row.get("option") == "paper"]
+    tested = [row for row in rows if row["model"] != COST]
     figures = [
         "best of depth 2 to 4 over depth 1, nats a byte by length: "
-        + _gains(ruled, {length: 2 + int(column.argmin()) for length, column in zip(LENGTHS, nats[1:].T, strict=True)}),
+        + _gains(
+            tested, {length: 2 + int(column.argmin()) for length, column in zip(LENGTHS, nats[1:].T, strict=True)}
+        ),
         f"a memory's gradient by depth {', '.join(f'{value:.0f}' for value in cost)} ms, off a straight line by "
         f"{bend(DEPTHS, cost):.0%}, of depths 2 to 4 by {bend(DEPTHS[1:], cost[1:]):.0%}",
-        *_beside(rows, "paper", CONTROL),
-        *_beside(rows, LONGER, name(1)),
-        *_beside(rows, LONGER, CONTROL),
     ]
+    if CONTROL in {row["model"] for row in tested}:
+        beside = _gains(tested, dict.fromkeys(LENGTHS, 2), CONTROL)
+        figures.append(f"beside them a memory that never writes, over which depth 2 gains {beside}")
     return verdict(parts, "; ".join(figures), scale)
 
 
 def bend(depths: Sequence[int], cost: np.ndarray) -> float:
     """By which share the costs are off a straight line in the depth, at most."""
     return float(np.abs(cost / np.polyval(np.polyfit(depths, cost, 1), depths) - 1).max())
-
-
-def _beside(rows: list[Row], option: str, other: str) -> list[str]:
-    """What depth 2 gains over another model, of the rule's runs or the attempt; nothing where one has not run."""
-    of = [row for row in rows if row.get("option") == option]
-    if not {name(2), other} <= {row["model"] for row in of}:
-        return []
-    told = f", {LONGER_STEPS} steps, weights fading to birth" if option == LONGER else ""
-    return [f"beside them{told}: depth 2 over {other} {_gains(of, dict.fromkeys(LENGTHS, 2), other)}"]
 
 
 def _gains(rows: list[Row], depths: dict[int, int], other: str = name(1)) -> str:
@@ -157,11 +142,8 @@ LMM, one block of width 64, one head, with memories of depth 1 (a matrix) to 4, 
 matched within 5 %, trained to say the next byte of prose (the documentation that ships with Python, windows of
 {TRAINED} bytes, validated and tested on tenths of their own), 400 steps. {HOW_TRAINED} Tested on windows of
 {LENGTHS[0]} to {LENGTHS[-1]:,} bytes, {TESTED:,} bytes at every length, drawn from that tenth, so that windows
-overlap. Beside them depth 1 that never writes, the control; and, as an attempt after these runs and of no weight in
-the rule, depths 1 and 2, and a control, with {LONGER_STEPS} steps at a rate of 0.004 or 0.008 and weights that fade to
-those at birth instead of to 0, alpha born at {BORN["decay_init"]} instead of 0.001. Cost is the time of a memory's
-gradient at the benchmark's width (256, four heads, width x 4, chunks of 64) over 1,024 tokens, median of five by
-turns.
+overlap. Beside them depth 1 that never writes, the control. Cost is the time of a memory's gradient at the benchmark's
+width (256, four heads, width x 4, chunks of 64) over 1,024 tokens, median of five by turns.
 """
 
 CLAIM = Claim(
