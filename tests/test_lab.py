@@ -267,7 +267,8 @@ def test_claims_that_share_results_run_a_job_once(tmp_path: Path) -> None:
     command = [sys.executable, str(script), "run", "gating", "contextual", "--profile", "smoke", "--jobs", "2"]
     done = subprocess.run([*command, "--results", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert [line for line in done.stdout.splitlines() if "/" in line] == ["1/1 gating: smoke-lmm_matrix"]
+    told = f"1 run, 0 stored before; results in {tmp_path / 'smoke'}"
+    assert done.stdout.splitlines()[-2:] == ["1/1 gating: smoke-lmm_matrix", told]
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json")] == [
         "smoke/gating/smoke-lmm_matrix.json"
     ]
