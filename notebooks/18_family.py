@@ -114,8 +114,8 @@ def _(results):
             compared(recalled, "option", (mqar.WITH, mqar.WITHOUT)),
             parts.numbers(recalled, {"Convolution": "option"}),
             mo.md(f"""
-            **How to read this.** A row is a recipe, right is better; {mqar.JUDGED} pairs, twice as many as in training
-            or more. Two recipes that differ in one choice tell what the choice is worth, if both have
+            **How to read this.** A row is a recipe, right is better; {mqar.JUDGED} pairs (at most {mqar.TRAINED[-1]} in
+            training). Two recipes that differ in one choice tell what the choice is worth, if both have
             learned the task: a wide interval is of trainings that have and others that have not. The dashed line is
             chance. {parts.NO_MEMORY}
 

@@ -80,8 +80,8 @@ def judge(rows: list[Row]) -> Verdict:
     figures = [figure for _, listed in found for figure in listed]
     weighed = verdict({part: held for part, held in parts.items() if held != NO_ROOM}, "; ".join(figures), scale)
     cramped = [part for part, held in parts.items() if held == NO_ROOM]
-    told = [weighed.lacking, f"no room above {LAYER}: {'; '.join(cramped)}" if cramped else ""]
-    return weighed._replace(lacking=". ".join(filter(None, told)))
+    lacking = [weighed.lacking, f"no room above {LAYER}: {'; '.join(cramped)}" if cramped else ""]
+    return weighed._replace(lacking=". ".join(filter(None, lacking)))
 
 
 NO_ROOM = "no room"
