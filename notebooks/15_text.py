@@ -11,12 +11,12 @@ with app.setup:
 
     # isort: split
     from titans_mlx import plots
-    from titans_mlx.claims import far_text, language
+    from titans_mlx.claims import far_text, language, language_runs
 
     plots.use_theme()
     TITLES = {
-        language.RECENT: f"the last {language.LENGTH // 2} to {language.LENGTH} bytes only",
-        language.RESET: f"the memory at birth every {language.WINDOW} bytes",
+        language_runs.RECENT: f"the last {language.LENGTH // 2} to {language.LENGTH} bytes only",
+        language_runs.RESET: f"the memory at birth every {language_runs.WINDOW} bytes",
     }
     NAMES = {"stdlib": "Python's standard library", "tinyshakespeare": "Shakespeare"}
 
@@ -82,7 +82,7 @@ def _(near, results, rows):
             "Peak memory (MB)": round(row["peak_bytes"] / 1e6),
         }
         for row in rows
-        if row["kind"] == language.COST
+        if row["kind"] == language_runs.COST
     ]
     lines = [
         {
@@ -134,7 +134,7 @@ def _(chosen, rows):
 @app.function
 def position_chart(rows, use, among):
     """Bits per byte of one corpus by position, or what a way of reading costs more."""
-    whole = use == language.WHOLE
+    whole = use == language_runs.WHOLE
     return plots.length_chart(
         rows,
         "value",
@@ -156,10 +156,10 @@ def by_position(rows):
     columns = []
     for corpus in dict.fromkeys(row["corpus"] for row in far):
         charts = []
-        for use, table in ((language.WHOLE, far), (language.RECENT, costs), (language.RESET, costs)):
+        for use, table in ((language_runs.WHOLE, far), (language_runs.RECENT, costs), (language_runs.RESET, costs)):
             of = [{**row, "x": row["last"]} for row in table if (row["corpus"], row["use"]) == (corpus, use)]
             # The first bytes say nothing of what lies far back.
-            if shown := [row for row in of if row["last"] >= language.WINDOW // 2]:
+            if shown := [row for row in of if row["last"] >= language_runs.WINDOW // 2]:
                 charts.append(position_chart(shown, use, [row for row in far if row["corpus"] == corpus]))
         columns.append(mo.vstack(charts))
     return mo.hstack(columns, justify="start", gap=1, wrap=True)

@@ -7,9 +7,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from titans_mlx.claims import far_text, language
+from titans_mlx.claims import far_text, language, language_runs
+from titans_mlx.claims.interventions import reborn
 from titans_mlx.claims.lab import CONTROL
-from titans_mlx.claims.language import CORPORA, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE
+from titans_mlx.claims.language import CORPORA, FAR, LENGTH, TITANS
+from titans_mlx.claims.language_runs import RECENT, RESET, WHOLE, WINDOW
+from titans_mlx.lm.scores import nats
 from titans_mlx.model import Titans
 
 
@@ -17,7 +20,7 @@ def rows_of(near: Callable[[str, str], float], far: Callable[[str, str, str, int
     """A full table as the runs would give it, of these bits per byte."""
     rows = []
     for job in language.jobs("full"):
-        if job.settings["model"] == language.COST:
+        if job.settings["model"] == language_runs.COST:
             continue
         model, corpus = job.settings["model"], job.settings["corpus"]
         for seed in job.settings["seeds"]:
@@ -122,8 +125,8 @@ def test_a_reset_forgets_what_is_further_back_and_only_that() -> None:
     other[:, :100] = 7
 
     def last(tokens: np.ndarray, reset: bool) -> np.ndarray:
-        forget = (lambda states: language.reborn(model, states)) if reset else None
-        return language.nats(model, tokens[:, :-1], tokens[:, 1:], piece=language.WINDOW, forget=forget)[:, 128:]
+        forget = (lambda states: reborn(model, states)) if reset else None
+        return nats(model, tokens[:, :-1], tokens[:, 1:], piece=WINDOW, forget=forget)[:, 128:]
 
     assert np.array_equal(last(ids, True), last(other, True)) and not np.allclose(last(ids, False), last(other, False))
 
@@ -133,13 +136,13 @@ def test_recent_bytes_are_predicted_from_the_training_length_at_most() -> None:
     model = Titans(language.architectures()["MAG"])
     ids = np.random.default_rng(0).integers(0, 256, size=(2, 97)).astype(np.int32)
     tokens, targets = ids[:, :-1], ids[:, 1:]
-    whole = language.nats(model, tokens, targets)
-    found = language.recent(model, tokens, targets, 32, whole)
+    whole = nats(model, tokens, targets)
+    found = language_runs.recent(model, tokens, targets, 32, whole)
     assert found.shape == whole.shape and np.array_equal(found[:, :16], whole[:, :16])
     assert np.allclose(found[:, 16:32], whole[:, 16:32], atol=1e-4)
     for place in (40, 47, 48, 95):
         first = place // 16 * 16 - 16
-        own = language.nats(model, tokens[:, first : place + 1], targets[:, first : place + 1])
+        own = nats(model, tokens[:, first : place + 1], targets[:, first : place + 1])
         assert np.allclose(found[:, place], own[:, -1], atol=1e-3)
 
 
@@ -158,4 +161,4 @@ def test_what_a_way_of_reading_costs_is_taken_seed_by_seed() -> None:
 def test_shakespeare_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TITANS_DATA", raising=False)
     with pytest.raises(ValueError, match=r"folder that holds tinyshakespeare/input\.txt, got nothing"):
-        language.corpus_of("tinyshakespeare")
+        language_runs.corpus_of("tinyshakespeare")

@@ -54,11 +54,15 @@ def preset(name: str, variant: Variant = "mac", **changes: Any) -> TitansConfig:
     return TitansConfig(**{**PRESETS[name], "variant": variant, **changes})
 
 
-@cache
 def parameters(config: TitansConfig) -> int:
     """How many parameters a model has, without building all of it: its blocks are alike."""
     ends = config.dim * (1 if config.tie_embeddings else 2)
-    with random_state_kept():
-        one = count_parameters(Titans(config.replace(num_layers=1, vocab_size=2)))
-    block = one - 2 * ends - config.dim
+    block = _counted(config.replace(num_layers=1, vocab_size=2)) - 2 * ends - config.dim
     return config.num_layers * block + config.vocab_size * ends + config.dim
+
+
+@cache
+def _counted(config: TitansConfig) -> int:
+    """Parameters of a model that is built for it; the stream of random numbers stays where it is."""
+    with random_state_kept():
+        return count_parameters(Titans(config))

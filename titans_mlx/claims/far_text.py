@@ -4,7 +4,8 @@ from titans_mlx.claims import language
 from titans_mlx.claims.base import Claim, Row, Verdict
 from titans_mlx.claims.judging import verdict
 from titans_mlx.claims.lab import CONTROL
-from titans_mlx.claims.language import BASELINES, CORPORA, FADING, FAR, LENGTH, RECENT, RESET, TITANS, WHOLE, WINDOW
+from titans_mlx.claims.language import BASELINES, CORPORA, FADING, FAR, LENGTH, TITANS
+from titans_mlx.claims.language_runs import RECENT, RESET, WHOLE, WINDOW
 
 MARGIN = 0.01
 SPAN = (FAR // 2 + 1, FAR)

@@ -1,6 +1,7 @@
 """Intervals that respect how samples hang together: answers in one sequence, sequences of one trained model."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,9 +37,7 @@ def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, 
         raise ValueError(f"correct must hold equally many sequences per model, got {[len(c) for c in correct]}")
     means = np.stack([np.asarray(c, dtype=np.float64).mean(axis=1) for c in correct])
     models, sequences = means.shape
-    rng = np.random.default_rng(seed)
-    draws = means.mean(axis=0)[rng.integers(sequences, size=(RESAMPLES, sequences))].mean(axis=1)
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = np.quantile(_resampling(sequences, seed) @ means.mean(axis=0), [0.025, 0.975])
     if models > 1:
         centre, spread = means.mean(), means.mean(axis=1).std(ddof=1)
         half = T_QUANTILES[models - 2] * spread / np.sqrt(models)
@@ -49,6 +48,13 @@ def accuracy_interval(correct: list[np.ndarray], seed: int = 0) -> tuple[float, 
     if means.max() == 0:
         high = 1 - least
     return float(max(low, 0.0)), float(min(high, 1.0))
+
+
+@cache
+def _resampling(sequences: int, seed: int) -> np.ndarray:
+    """Weights of the sequences in each resample, (RESAMPLES, sequences): judging asks for the same ones many times."""
+    drawn = np.random.default_rng(seed).integers(sequences, size=(RESAMPLES, sequences))
+    return np.stack([np.bincount(draw, minlength=sequences) for draw in drawn]) / sequences
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, float | None]:
