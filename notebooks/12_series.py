@@ -74,8 +74,10 @@ def pictures(rows, paper=False):
     for name in dict.fromkeys(row["data"] for row in rows):
         found = [{**row, "value": row["mse"], "state": "trained"} for row in rows if row["data"] == name]
         marks = [(series.PAPER[name][0], "paper's LMM")] if paper else []
-        ends = [0, 1.15 * max([row["high"] or row["mse"] for row in found] + [at for at, _ in marks])]
-        charts.append(plots.value_chart(found, "Mean squared error", tuple(ends), marks, heading=name, width=260))
+        ends = [row[end] or row["mse"] for row in found for end in ("low", "high")] + [at for at, _ in marks]
+        domain = (0.95 * min(ends), 1.05 * max(ends))
+        heading = f"{name}, after {series.USUAL if paper else series.LOOKBACK} steps"
+        charts.append(plots.value_chart(found, "Mean squared error", domain, marks, heading=heading, width=260))
     return mo.hstack(charts, justify="start", gap=1, wrap=True)
 
 

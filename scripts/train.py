@@ -29,25 +29,28 @@ from titans_mlx.training import TrainConfig, TrainingDiverged
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument(
-        "--source", default=STANDARD_LIBRARY, help="stdlib, a file, folder, .jsonl, or a data set's name"
-    )
-    parser.add_argument("--tokenizer", help="a Hugging Face tokenizer, by folder or name; default: bytes")
-    parser.add_argument("--preset", choices=PRESETS, default="tiny")
-    parser.add_argument("--variant", choices=get_args(Variant), default="mac")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--length", type=int, default=256, help="tokens of a sequence")
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
-    parser.add_argument("--warmup", type=int, help="default: a twentieth of the steps")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
-    parser.add_argument("--accumulate", type=int, default=1, help="parts of a batch, one after the other")
-    parser.add_argument("--truncate", type=int, default=0, help="tokens over which gradients run back; 0: all")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--evaluate-every", type=int, default=200)
-    parser.add_argument("--prompt", default="def ", help="what the samples continue")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("folder", type=Path, help="what is written goes here")
+
+    def option(name: str, default: Any, told: str, **more: Any) -> None:
+        kind = {} if isinstance(default, str) else {"type": type(default)}
+        parser.add_argument(f"--{name}", default=default, help=f"{told} (default: %(default)s)", **kind, **more)
+
+    option("source", STANDARD_LIBRARY, "stdlib, a file, folder, .jsonl, or a data set's name")
+    parser.add_argument("--tokenizer", help="a Hugging Face tokenizer, by folder or name (default: bytes)")
+    option("preset", "tiny", "the model's size", choices=PRESETS)
+    option("variant", "mac", "its block", choices=get_args(Variant))
+    option("steps", 1000, "steps of training")
+    option("batch-size", 16, "sequences of a step")
+    option("length", 256, "tokens of a sequence")
+    option("learning-rate", 3e-3, "at its peak")
+    parser.add_argument("--warmup", type=int, help="steps over which the rate rises (default: a twentieth of all)")
+    option("optimizer", "adamw", "of the weights", choices=("adamw", "muon"))
+    option("accumulate", 1, "parts of a batch, one after the other")
+    option("truncate", 0, "tokens over which gradients run back; 0: all")
+    option("dtype", "float32", "of the passes forward and backward", choices=("float32", "bfloat16"))
+    option("evaluate-every", 200, "steps between validations")
+    option("prompt", "def ", "what the samples continue")
+    option("seed", 0, "of weights and batches")
     return parser.parse_args()
 
 

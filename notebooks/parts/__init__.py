@@ -82,11 +82,14 @@ def evidence(claim: Claim, results: Path) -> list[Row]:
 
 
 def verdict(claim: Claim, rows: list[Row]) -> mo.Html:
-    """The verdict by the claim's rule, with its scale and figures."""
+    """The verdict by the claim's rule, with its scale; its figures folded away."""
     found = claim.judge(rows)
     kind = {"reproduced": "success", "not reproduced": "danger"}.get(found.status, "warn")
-    told = f"Verdict: {found.headline}. {found.scale}".rstrip(". ") + "."
-    return mo.callout(mo.md("\n".join([told, "", *[f"- {line}" for line in found.figures]])), kind)
+    told = mo.md(f"Verdict: {found.headline}. {found.scale}".rstrip(". ") + ".")
+    if not found.figures:
+        return mo.callout(told, kind)
+    figures = mo.accordion({"The figures it rests on": mo.md("\n".join(f"- {line}" for line in found.figures))})
+    return mo.callout(mo.vstack([told, figures]), kind)
 
 
 def provenance_line(stored: list[dict[str, Any]]) -> str:
