@@ -79,6 +79,7 @@ def _(results, shown):
             **How to read this.** Each panel is a task, each line a model, all of equal size; the band is a 95 %
             interval over trainings. Right of the dotted line no model was trained. Distractors that are words of their
             own can be told from what is to be kept by the word alone; those that are alike only by where they stand.
+            {parts.NO_MEMORY}
 
             {parts.origin(distractors.CLAIM, results)}
             """),

@@ -101,7 +101,8 @@ def _(results, summary):
             mo.md(f"""
             **How to read this.** Further left is better; a whisker is a 95 % interval over trainings. Saying the mean
             of the training part would have an error of about 1. The rule is judged after {series.LOOKBACK} steps, a
-            look-back of ours, with which the paper's figures do not compare.
+            look-back of ours, with which the paper's figures do not compare. {parts.NO_MEMORY} It sees the
+            last four patches, through its convolutions.
 
             {parts.origin(series.CLAIM, results)}
             """),

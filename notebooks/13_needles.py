@@ -108,7 +108,7 @@ def _(results):
             **How to read this.** Questions that need one, two or three of the sentences told; everything between them
             is filler. A model that knows nothing names one place of six; one that only follows who walked where does
             better, also where it is asked about a thing. Stories of bAbI, where they were at hand,
-            are longer than those trained.
+            are longer than those trained. {parts.NO_MEMORY}
 
             {parts.origin(stories.CLAIM, results)}
             """),

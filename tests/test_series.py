@@ -10,6 +10,7 @@ import pytest
 
 from titans_mlx import TitansConfig
 from titans_mlx.claims import series
+from titans_mlx.claims.recall_runs import training_options
 from titans_mlx.forecast import Forecaster, LinearForecaster
 from titans_mlx.tasks.series import SeriesTask, table
 
@@ -110,6 +111,24 @@ def test_smoke_profile_runs() -> None:
 def write(path: Path, steps: int, value: str = "") -> str:
     path.write_text("date,OT\n" + "".join(f"d,{value or step % 7}\n" for step in range(steps)))
     return str(path)
+
+
+def test_the_control_is_trained_and_tested_without_writing() -> None:
+    """What a memory does not write, it cannot know: patches far back change no forecast."""
+    (wanted,) = [job for job in series.jobs("full") if job.id == "no_memory-seasonal"]
+    small = {"training": training_options(2), "seeds": [0], "grid": [[4e-3, 0.1]], "windows": 8, "batch": 4}
+    past = np.random.default_rng(0).normal(size=(2, series.LOOKBACK)).astype(np.float32)
+    swapped = past.copy()
+    swapped[:, : series.PATCH], swapped[:, series.PATCH : 2 * series.PATCH] = (
+        past[:, series.PATCH : 2 * series.PATCH],
+        past[:, : series.PATCH],
+    )
+    far = {}
+    for change in (wanted.settings["train_change"], {}):
+        settings = wanted.settings | small | {"train_change": change}
+        model = series.trained(settings, series.task_of(settings), (4e-3, 0.1), 0).model
+        far[bool(change)] = float(mx.abs(model(mx.array(past)) - model(mx.array(swapped))).max())
+    assert far[True] < 1e-6 < 1e-4 < far[False]
 
 
 def test_only_tables_as_long_as_ett_are_split_by_its_months(tmp_path: Path) -> None:

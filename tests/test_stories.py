@@ -7,7 +7,8 @@ from claim_rows import as_claimed, rows_of
 from test_needle_and_world import BABI
 
 from titans_mlx.claims import stories
-from titans_mlx.claims.lab import make_task
+from titans_mlx.claims.interventions import STILL
+from titans_mlx.claims.lab import CONTROL, make_task
 
 
 def test_stories_of_babi_are_tested_where_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,6 +28,15 @@ def test_stories_of_babi_are_tested_where_they_are(tmp_path: Path, monkeypatch: 
     real = rows[len(plain) :]
     assert [(row["what"], row["x"]) for row in real] == [(f"bAbI {n}", x) for n in (1, 2, 3) for x in (128, 256)]
     assert all(row["queries"] == 1 and row["sequences"] == 64 for row in real)
+
+
+def test_the_control_writes_nothing_on_stories_of_babi_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(stories.FOLDER, "data")
+    monkeypatch.setattr(stories, "run_lab", lambda job, progress: job.settings["tests"])
+    for job in stories.jobs("full"):
+        still = [test.get("change") == STILL for test in stories.run_stories(job)]
+        assert len(still) > len(job.settings["tests"])
+        assert all(still) if job.settings["model"] == CONTROL else not any(still)
 
 
 def test_stories_of_babi_have_no_weight() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Row, Verdict, check_profile
 from titans_mlx.claims.judging import scale_of, summarise, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
+from titans_mlx.claims.lab import CONTROL, HOW_TRAINED, control_job, lab_job, make_task, run_lab
 from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS, model_configs
 from titans_mlx.claims.statistics import share
 
@@ -34,7 +34,7 @@ def _tests(task: str, most: int) -> list[dict[str, Any]]:
 
 
 def jobs(profile: Profile) -> list[Job]:
-    """Per model, one job for copying (both kinds of distractors) and one for induction.
+    """Per model and the control, one job for copying (both kinds of distractors) and one for induction.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -46,11 +46,13 @@ def jobs(profile: Profile) -> list[Job]:
     }
 
     def job(model: str, task: str, most: int = DISTRACTORS[-1], **options: Any) -> Job:
-        config = model_configs(make_task(train[task][0]).vocab_size)[model]
+        config = model_configs(make_task(train[task][0]).vocab_size)[TITANS[0] if model == CONTROL else model]
+        if model == CONTROL:
+            return control_job(config, train[task], _tests(task, most), option=task, **options)
         return lab_job(model, config, train[task], _tests(task, most), option=task, **options)
 
     if profile == "full":
-        return [job(model, task, steps=300) for task in train for model in MODELS]
+        return [job(model, task, steps=300) for task in train for model in (*MODELS, CONTROL)]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     small |= {"steps": 3, "sequences": 4, "most": 64} if profile == "smoke" else {"steps": 150, "sequences": 32}
     return [job(model, COPY, **small) for model in (TITANS[0], SLIDING)]
@@ -70,7 +72,7 @@ def judge(rows: list[Row]) -> Verdict:
         window = found.pop(SLIDING)
         best = max(found, key=lambda model: found[model]["accuracy"])
         parts[what] = found[best]["accuracy"] >= GOOD and window["accuracy"] <= found[best]["accuracy"] / 2
-        rest = {model: table.get((model, what, at)) for model in MODELS if model not in (best, SLIDING)}
+        rest = {model: table.get((model, what, at)) for model in (*MODELS, CONTROL) if model not in (best, SLIDING)}
         listed = ", ".join(f"{model} {row['accuracy']:.0%}" for model, row in rest.items() if row is not None)
         figures.append(f"{what} at {at:,}: {best} {share(found[best])}, {SLIDING} {share(window)}, {listed}")
     return verdict(parts, "; ".join(figures), scale_of(rows, f"up to {DISTRACTORS[-1]:,} distractors"))
@@ -79,13 +81,13 @@ def judge(rows: list[Row]) -> Verdict:
 PROTOCOL = f"""
 Copying: a sign, eight distinct symbols of 50, distractors, the sign again, and the symbols must follow in order;
 distractors are words of their own (30) or symbols that are not among the eight ("alike"). Induction: symbols of 50 at
-random, among them once a sign; after the sign at the end, the symbol that had followed it. Two trainings of each
-model: copying with four and eight items, 16 and {TRAINED} distractors of both kinds; induction with 16, 32 and
-{TRAINED} distractors; 300 steps. {HOW_TRAINED} Copying is validated on eight items and {TRAINED} distractors that are
-alike. The models of the claim on recall over distance, with linear attention and Gated DeltaNet in the place of
-RetNet and without the Transformer that has positions, matched in parameters within 5 %, with that claim's births.
-Tested with {DISTRACTORS[0]} to {DISTRACTORS[-1]:,} distractors, and with {ITEMS[0]} to {ITEMS[-1]} items at {TRAINED}
-distractors.
+random, among them once a sign; after the sign at the end, the symbol that had followed it. Two trainings of each model:
+copying with four and eight items, 16 and {TRAINED} distractors of both kinds; induction with 16, 32 and {TRAINED}
+distractors; 300 steps. {HOW_TRAINED} Copying is validated on eight items and {TRAINED} distractors that are alike. The
+models of the claim on recall over distance, with linear attention and Gated DeltaNet in the place of RetNet and without
+the Transformer that has positions, matched in parameters within 5 %, with that claim's births; and the matrix that
+never writes, the control. Tested with {DISTRACTORS[0]} to {DISTRACTORS[-1]:,} distractors, and with {ITEMS[0]} to
+{ITEMS[-1]} items at {TRAINED} distractors.
 """
 
 CLAIM = Claim(

@@ -1,6 +1,7 @@
 """What can be changed of a trained model when it is tested: its gates, its chunk, its persistent tokens, its memory."""
 
 import math
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
@@ -74,11 +75,14 @@ def changed(model: Titans, change: dict[str, Any]) -> Titans:
     other = Titans(config)
     known = {name for name, _ in tree_flatten(other.parameters())}
     other.load_weights([(name, array) for name, array in tree_flatten(model.parameters()) if name in known])
-    factors = {name: change[name] for name in FACTORS if name in change}
-    if factors:
-        for memory in memories(other):
-            memory.change_gates = lambda gates, most=memory.config.max_step: scaled(gates, most, **factors)
+    turn(other, {name: change[name] for name in FACTORS if name in change})
     return other
+
+
+def turn(model: nn.Module, factors: dict[str, float]) -> None:
+    """Put factors on the gates of every memory in a model's layers, in the place of those before; none: as trained."""
+    for memory in memories(model):
+        memory.change_gates = partial(scaled, max_step=memory.config.max_step, **factors) if factors else None
 
 
 def _gates(config: TitansConfig) -> dict[str, bool]:
@@ -102,8 +106,8 @@ def scaled(gates: Gates, max_step: float, alpha: float = 1.0, eta: float = 1.0, 
     return Gates(log_keep, log_momentum, step if theta == 1 else mx.minimum(step * theta, max_step), *others)
 
 
-def memories(model: Titans) -> list[NeuralMemory]:
-    """The memories of a model, block by block."""
+def memories(model: nn.Module) -> list[NeuralMemory]:
+    """The memories of a model that has ``layers``, block by block."""
     return [found[0] for found in map(_memory, model.layers) if found is not None]
 
 

@@ -17,15 +17,7 @@ from titans_mlx._check import check_count
 from titans_mlx._config import choose
 from titans_mlx.claims.base import Job, Progress, Row, job_id
 from titans_mlx.claims.fitting import fit
-from titans_mlx.claims.interventions import (
-    FACTORS,
-    STILL,
-    changed,
-    check_change,
-    memories,
-    read,
-    read_thinned,
-)
+from titans_mlx.claims.interventions import FACTORS, STILL, changed, check_change, memories, read, read_thinned, turn
 from titans_mlx.claims.judging import TEST_ROWS
 from titans_mlx.claims.recall_runs import train_config, training_options
 from titans_mlx.claims.search import Trained, train_all
@@ -252,8 +244,7 @@ def train_model(
     result = fit(model, recall_loss(0.0), batches, schedule, f"{settings['model']}: training", progress)
     validation = make_task(settings.get("validate", settings["train"][-1]))
     correct = answered(model, validation.sample(64, (VALIDATE, 0)), {})
-    for memory in memories(model):
-        memory.change_gates = None
+    turn(model, {})
     return Trained(model, entry, seed, result.seconds, float(correct.mean()))
 
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile, job_id
 from titans_mlx.claims.fitting import fit
+from titans_mlx.claims.interventions import STILL, turn
 from titans_mlx.claims.judging import verdict
+from titans_mlx.claims.lab import CONTROL
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_runs import train_config, training_options
 from titans_mlx.claims.search import Trained, train_all
@@ -55,12 +57,13 @@ def architectures() -> dict[str, TitansConfig]:
         DEEP: base.replace(memory=recipes.titans(expansion=2, chunk_size=1)),
         ATTENTION: base.replace(variant="transformer", attention_conv_size=4),
     }
+    made[CONTROL] = base
     target = parameters(made[DEEP])
     return {name: match_parameters(config, target) for name, config in made.items()}
 
 
 def jobs(profile: Profile) -> list[Job]:
-    """A job per data set and model.
+    """A job per data set and model; the control with the rule's look-back only.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -81,11 +84,13 @@ def jobs(profile: Profile) -> list[Job]:
             **{"model": model, "data": name, "training": training_options(steps), **options},
             **{"lookback": lookback, "horizon": horizon, "patch": PATCH},
             "architecture": configs[model].to_dict() if model in configs else {},
+            **({"train_change": STILL} if model == CONTROL else {}),
         }
         return Job(job_id(label, model, name, beside), settings)
 
     made = [job(name, model) for name in data for model in models]
     if profile == "full":
+        made += [job(name, CONTROL) for name in DATA]
         made += [job(name, model, USUAL, horizon) for name in PAPER for model in models for horizon in HORIZONS]
     return made
 
@@ -116,11 +121,11 @@ def run_series(job: Job, progress: Progress | None = None) -> list[Row]:
     task = task_of(settings)
 
     def train_one(entry: tuple[float, float], seed: int, progress: Progress | None) -> Trained:
-        return _train(settings, task, entry, seed, progress)
+        return trained(settings, task, entry, seed, progress)
 
-    trained, scores = train_all(settings["grid"], settings["seeds"], train_one, progress)
+    models, scores = train_all(settings["grid"], settings["seeds"], train_one, progress)
     rows = []
-    for each in trained:
+    for each in models:
         mx.reset_peak_memory()
         started = time.perf_counter()
         mse, mae = errors(each.model, task, "test", settings["windows"])
@@ -137,13 +142,15 @@ def run_series(job: Job, progress: Progress | None = None) -> list[Row]:
     return rows
 
 
-def _train(
-    settings: dict[str, Any], task: SeriesTask, entry: tuple[float, float], seed: int, progress: Progress | None
+def trained(
+    settings: dict[str, Any], task: SeriesTask, entry: tuple[float, float], seed: int, progress: Progress | None = None
 ) -> Trained:
+    """A job's model at one entry of its grid with one seed, with its score on the validation part."""
     mx.random.seed(seed)
     if settings["architecture"]:
         config = TitansConfig.from_dict(settings["architecture"])
         model: nn.Module = Forecaster(config, task.lookback, task.horizon, settings["patch"])
+        turn(model, settings.get("train_change", {}))
     else:
         model = LinearForecaster(task.lookback, task.horizon)
     mx.eval(model.parameters())
@@ -239,7 +246,8 @@ def judge(rows: list[Row]) -> Verdict:
         if parts[data]:
             of = {m: [row for row in rows if (row["data"], row["model"]) == (data, m)] for m in (memory, *BASELINES)}
             compared[data] = of[memory], [of[model] for model in BASELINES]
-        figures.append(f"{data} {', '.join(map(_told, found))}")
+        control = errors_of.get((data, CONTROL))
+        figures.append(f"{data} {', '.join(map(_told, [*found, *([control] if control else [])]))}")
     figures += noise(compared, "mse")
     for data, paper in PAPER.items():
         if found := [row for row in beside if row["data"] == data]:
@@ -257,11 +265,12 @@ tables of four series of 14,400 steps: daily and weekly rhythms that drift, with
 oscillations that switch between four rhythms ("regimes"); and ETTh1 and ETTh2 with their usual split of 12, 4 and 4
 months, in a test set of all windows. A memory (matrix in its online form, four heads; deep, two layers, width x 2,
 chunks of 1) or full attention in one block of width 64 over patches of {PATCH} steps, instance-normalised, a linear
-head, matched in parameters within 5 %; and DLinear as published (moving average of 25), whose two maps have as many
-parameters as they have. AdamW, weight decay 0.1, 400 steps of 64 windows, warm-up of 50, a cosine to 0; a rate of 0.001
-and of 0.004 is tried with the first of three seeds, by squared error on the validation part. Shown beside, of no weight
-in the rule and added after it was judged (the linear head, and so DLinear's size beside the others', depends on the
-horizon): ETTh1 and ETTh2 with the usual look-back of {USUAL} and horizons {", ".join(map(str, HORIZONS))}.
+head, matched in parameters within 5 %; the matrix that never writes, in training and tests, the control; and DLinear as
+published (moving average of 25), whose two maps have as many parameters as they have. AdamW, weight decay 0.1, 400
+steps of 64 windows, warm-up of 50, a cosine to 0; a rate of 0.001 and of 0.004 is tried with the first of three seeds,
+by squared error on the validation part. Shown beside, of no weight in the rule and added after it was judged (the
+linear head, and so DLinear's size beside the others', depends on the horizon): ETTh1 and ETTh2 with the usual look-back
+of {USUAL} and horizons {", ".join(map(str, HORIZONS))}.
 """
 
 CLAIM = Claim(

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from titans_mlx.claims.base import Claim, Job, Profile, Progress, Row, Verdict, check_profile
+from titans_mlx.claims.interventions import STILL
 from titans_mlx.claims.judging import LEARNED, scale_of, verdict
-from titans_mlx.claims.lab import HOW_TRAINED, lab_job, make_task, run_lab
+from titans_mlx.claims.lab import CONTROL, HOW_TRAINED, control_job, lab_job, make_task, run_lab
 from titans_mlx.claims.reach import GOOD, RULE, STEP, TAPS, judge_reach, reach_models
 from titans_mlx.claims.recall_jobs import FULL, SLIDING, TITANS, is_full_attention
 from titans_mlx.claims.series import FOLDER
@@ -58,7 +60,7 @@ def architectures() -> dict[str, TitansConfig]:
 
 
 def jobs(profile: Profile) -> list[Job]:
-    """A job per model, trained on questions of one, two and three facts together.
+    """A job per model and the control, trained on questions of one, two and three facts together.
 
     Raises:
         ValueError: if the profile is unknown.
@@ -74,11 +76,13 @@ def jobs(profile: Profile) -> list[Job]:
             if length < FAR or not is_full_attention(model)
         ]
         tasks = [story(facts, length, told, min(3, told // facts)) for length, told in train for facts in FACTS]
+        if model == CONTROL:
+            return control_job(architectures()[TITANS[0]], tasks, tests, **options)
         return lab_job(model, architectures()[model], tasks, tests, **options)
 
     if profile == "full":
         full = {"steps": 2400, "validate": story(1, TRAINED)}
-        return [job(model, LENGTHS, TRAIN, 128, **full) for model in MODELS]
+        return [job(model, LENGTHS, TRAIN, 128, **full) for model in (*MODELS, CONTROL)]
     small: dict[str, Any] = {"label": profile, "seeds": (0,), "grid": ((4e-3, 0.1),)}
     small |= {"steps": 2, "most": 4} if profile == "smoke" else {"steps": 150, "most": 64}
     return [job(model, (256, 512), TRAIN[:1], **small) for model in (TITANS[0], SLIDING)]
@@ -86,7 +90,9 @@ def jobs(profile: Profile) -> list[Job]:
 
 def run_stories(job: Job, progress: Progress | None = None) -> list[Row]:
     """As :func:`~titans_mlx.claims.lab.run_lab`, and tested on bAbI's own stories, too, where their folder is given."""
-    return run_lab(Job(job.id, {**job.settings, "tests": [*job.settings["tests"], *real_tests()]}), progress)
+    change = {"change": STILL} if job.settings["model"] == CONTROL else {}
+    tests = [*job.settings["tests"], *[{**test, **change} for test in real_tests()]]
+    return run_lab(replace(job, settings={**job.settings, "tests": tests}), progress)
 
 
 def judge(rows: list[Row]) -> Verdict:
@@ -104,13 +110,14 @@ where it was before it came to a place (three). Trained on all three together, {
 Validated on one fact at {TRAINED:,} words. Tested at {LENGTHS[0]:,} to {FAR:,} words, 131,072 words at each length but
 at least 32 sequences; full attention, without positions, to {LENGTHS[-2]:,} only and of no weight in the rule. The
 Titans of the claim on recall over distance, Gated DeltaNet and a window of 32, two blocks of width 64 each, parameters
-matched within 5 %, with that claim's births but theta at {STEP} and short convolutions of {TAPS} taps. bAbI's own test
-stories of tasks 1 to 3, scattered over filler in the same way, are reported beside it where their folder is given when
-the job runs. Chance is one place of six; whoever names the place where the last walker to the place in question had
-been before, things left aside, is right more often (with eight facts in 96 % of the questions of three, so {TOLD} are
-told); and whoever takes a thing to be always with the last to have taken it, in 95 % of three facts and 75 % of two.
-Taps, births, lengths and steps were chosen by single runs of another seed on other sequences, the first three with
-eight facts. In a first protocol, whose two runs are kept beside these, 1,200 steps did not suffice for one fact.
+matched within 5 %, with that claim's births but theta at {STEP} and short convolutions of {TAPS} taps; and the matrix
+that never writes, the control. bAbI's own test stories of tasks 1 to 3, scattered over filler in the same way, are
+reported beside it where their folder is given when the job runs. Chance is one place of six; whoever names the place
+where the last walker to the place in question had been before, things left aside, is right more often (with eight facts
+in 96 % of the questions of three, so {TOLD} are told); and whoever takes a thing to be always with the last to have
+taken it, in 95 % of three facts and 75 % of two. Taps, births, lengths and steps were chosen by single runs of another
+seed on other sequences, the first three with eight facts. In a first protocol, whose two runs are kept beside these,
+1,200 steps did not suffice for one fact.
 """
 
 CLAIM = Claim(
