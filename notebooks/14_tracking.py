@@ -76,7 +76,6 @@ def _(results, shown):
             knows of most of them is worth nothing. Right of the dotted line no model was trained. A write with theta
             at 1 is a reflection, and so is a transposition; a sum modulo 5 is a rotation, which takes two. *No
             momentum* is DeltaNet's rule with decay and steps up to 1: what it tracks needs no momentum.
-            {parts.NO_MEMORY}
 
             {parts.origin(tracking.CLAIM, results)}
             """),
