@@ -15,7 +15,7 @@ with app.setup:
     from titans_mlx import plots
     from titans_mlx.claims import CLAIMS, recall_distance, recall_jobs, two_million
     from titans_mlx.claims.recall_runs import run_job
-    from titans_mlx.claims.store import stored_rows
+    from titans_mlx.claims.store import stored_results
     from titans_mlx.memory.trace import Recorder, trace_rows
     from titans_mlx.tasks.recall import SETTINGS
 
@@ -44,7 +44,9 @@ def _():
 
 @app.cell(hide_code=True)
 def _(results):
-    verdicts = {claim.id: claim.judge(stored_rows(results, claim)) for claim in CLAIMS.values()}
+    stored = {claim.id: stored_results(results, claim) for claim in CLAIMS.values()}
+    rows_of = {name: [row for result in of for row in result["rows"]] for name, of in stored.items()}
+    verdicts = {claim.id: claim.judge(rows_of[claim.id]) for claim in CLAIMS.values()}
 
     def evidence(claim):
         if parts.SHOWN_IN[claim.id] == "titans_claims":
@@ -66,7 +68,7 @@ def _(results):
             ),
         ]
     )
-    return
+    return rows_of, stored
 
 
 @app.cell(hide_code=True)
@@ -77,8 +79,8 @@ def _():
 
 
 @app.cell
-def _(claim, results):
-    summary = recall_distance.summarise(parts.evidence(claim, results))
+def _(claim, rows_of):
+    summary = recall_distance.summarise(parts.stored_or_hint(claim, rows_of[claim.id]))
     return (summary,)
 
 
@@ -120,7 +122,7 @@ def _(shown):
 
 
 @app.cell(hide_code=True)
-def _(claim, results, summary):
+def _(claim, stored, summary):
     _counts = dict.fromkeys(end(row["seeds"] for row in summary) for end in (min, max))
     mo.md(f"""
     **How to read this.** One line is one architecture, all of equal size. A point is the share of answers that were
@@ -134,7 +136,7 @@ def _(claim, results, summary):
     (shift-click adds another). The last column of the numbers is the largest step size on filler: small writes that add
     up over the distance overwrite the pairs.
 
-    {parts.origin(claim, results)}
+    {parts.provenance_line(stored[claim.id])}
     """)
     return
 
@@ -166,8 +168,8 @@ def _():
 
 
 @app.cell(hide_code=True)
-def _(results):
-    longest = recall_distance.summarise(parts.evidence(two_million.CLAIM, results))
+def _(rows_of, stored):
+    longest = recall_distance.summarise(parts.stored_or_hint(two_million.CLAIM, rows_of[two_million.CLAIM.id]))
     size = {"width": 300, "height": 240}
     panels = [
         plots.recall_chart(longest, name, "paper", title=f"{name.capitalize()} filler words", **size)
@@ -183,7 +185,7 @@ def _(results):
             are in the numbers: the peak at {two_million.FAR:,} tokens against that at {two_million.MIDDLE:,} is part
             of the rule.
 
-            {parts.origin(two_million.CLAIM, results)}
+            {parts.provenance_line(stored[two_million.CLAIM.id])}
             """),
         ]
     )

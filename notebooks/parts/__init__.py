@@ -68,7 +68,11 @@ def heading(claim: Claim) -> mo.Html:
 
 def evidence(claim: Claim, results: Path) -> list[Row]:
     """The stored rows of a claim; where there are none, the cell ends with the command that makes them."""
-    rows = stored_rows(results, claim)
+    return stored_or_hint(claim, stored_rows(results, claim))
+
+
+def stored_or_hint(claim: Claim, rows: list[Row]) -> list[Row]:
+    """Rows of a claim that were read before; where there are none, as :func:`evidence`."""
     command = f"python scripts/claims.py run {claim.evidence or claim.id} --jobs 2"
     hint = f"""No results are stored yet. This makes them, keeps what is done after a stop, and takes long:
 

@@ -7,6 +7,7 @@ recall has a ``distance`` besides.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import mlx.core as mx
@@ -178,9 +179,8 @@ def lab_job(
         **({"validate": validate} if validate else {}),
         **({"train_change": train_change} if train_change else {}),
     }
-    for entry in grid:
-        for seed in seeds:
-            train_config(settings["training"], entry, seed)
+    for entry, seed in [*product(grid, seeds[:1]), *product(grid[:1], seeds)]:
+        train_config(settings["training"], entry, seed)
     return Job(job_id(label, model, "" if option == "paper" else option), settings)
 
 

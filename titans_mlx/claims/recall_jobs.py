@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from typing import Any
 
 from titans_mlx._check import check_count
@@ -191,9 +192,8 @@ def make_job(
     }
     job = Job(job_id(label, setting, model, option), settings)
     recall_batches(task_of(job), lengths, 0, train_pairs, tokens_per_step)
-    for entry in grid:
-        for seed in seeds:
-            train_config(settings["training"], entry, seed)
+    for entry, seed in [*product(grid, seeds[:1]), *product(grid[:1], seeds)]:
+        train_config(settings["training"], entry, seed)
     return job
 
 

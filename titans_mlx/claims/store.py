@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -141,13 +142,20 @@ def _as_stored(settings: dict[str, Any]) -> dict[str, Any]:
 
 def _completed(settings: dict[str, Any]) -> dict[str, Any]:
     """Stored settings with the fields that configurations have gained since: their defaults are what went before."""
+    training, plain = _defaults()
     if "training" in settings:
-        settings = settings | {"training": {**training_options(1), **settings["training"]}}
+        settings = settings | {"training": {**training, **settings["training"]}}
     if not settings.get("architecture"):
         return settings
-    stored, plain = settings["architecture"], _as_stored(TitansConfig().to_dict())
+    stored = settings["architecture"]
     memory = {**plain["memory"], **stored.get("memory", {})}
     return settings | {"architecture": {**plain, **stored, "memory": memory}}
+
+
+@cache
+def _defaults() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of training and of a model, as JSON gives them back."""
+    return training_options(1), _as_stored(TitansConfig().to_dict())
 
 
 def stored_rows(folder: Path, claim: Claim) -> list[Row]:
