@@ -122,9 +122,8 @@ def _(found, start):
 
 
 @app.cell(hide_code=True)
-def _(fed, fresh, lines, probe):
+def _(lines):
     before, after = (np.mean([row["bits"] for row in lines if row["model"] == state]) for state in ("before", "after"))
-    said = {name: session.fork().generate(probe.value, 48) for name, session in (("before", fresh), ("after", fed))}
     mo.vstack(
         [
             plots.bits_chart(lines),
@@ -132,9 +131,15 @@ def _(fed, fresh, lines, probe):
             **How to read this.** Each mark is a byte of the text to predict, before (grey) and after (orange) what was
             read: {before:.2f} bits a byte before, {after:.2f} after. What the model goes on with, greedily:
             """),
-            mo.ui.table([{"read": name, "goes on with": text} for name, text in said.items()], selection=None),
         ]
     )
+    return
+
+
+@app.cell(hide_code=True)
+def _(fed, fresh, probe):
+    said = {name: session.fork().generate(probe.value, 48) for name, session in (("before", fresh), ("after", fed))}
+    mo.ui.table([{"read": name, "goes on with": text} for name, text in said.items()], selection=None)
     return
 
 

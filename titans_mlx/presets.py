@@ -5,8 +5,8 @@ from typing import Any
 
 from titans_mlx._config import choose
 from titans_mlx._random import random_state_kept
+from titans_mlx.blocks import BLOCKS
 from titans_mlx.config import TitansConfig, Variant
-from titans_mlx.model import Titans
 from titans_mlx.training.optim import count_parameters
 
 _PAPER = {
@@ -57,12 +57,12 @@ def preset(name: str, variant: Variant = "mac", **changes: Any) -> TitansConfig:
 def parameters(config: TitansConfig) -> int:
     """How many parameters a model has, without building all of it: its blocks are alike."""
     ends = config.dim * (1 if config.tie_embeddings else 2)
-    block = _counted(config.replace(num_layers=1, vocab_size=2)) - 2 * ends - config.dim
+    block = _counted(config.replace(num_layers=1, vocab_size=2))
     return config.num_layers * block + config.vocab_size * ends + config.dim
 
 
 @cache
 def _counted(config: TitansConfig) -> int:
-    """Parameters of a model that is built for it; the stream of random numbers stays where it is."""
+    """Parameters of one block, built but not filled; the stream of random numbers stays where it is."""
     with random_state_kept():
-        return count_parameters(Titans(config))
+        return count_parameters(BLOCKS[config.variant](config))

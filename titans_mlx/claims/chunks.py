@@ -101,15 +101,16 @@ def summary(rows: list[Row]) -> list[Row]:
 def judge(rows: list[Row]) -> Verdict:
     """The rule: see :data:`CLAIM`."""
     parts: dict[str, bool | None] = {}
-    figures = []
+    figures, able = [], counted(rows)
     for model in (MATRIX, DEEP):
         if all(_by_seed(rows, model, size) for size in SIZES):
-            name, holds, figure = _judged(model, counted(rows))
+            name, holds, figure = _judged(model, able)
             parts[name] = holds
             figures.append(figure)
         else:
             parts[model] = None
-    table = {tuple(r[key] for key in KEYS): r for r in summary(rows)}
+    many = [row for row in rows if row["pairs"] == JUDGED[0]]
+    table = {tuple(r[key] for key in KEYS): r for r in summary(many)}
     online = [table.get((ONLINE, 0, 0, ask, JUDGED[0])) for ask in ("rebound", "kept")]
     if None not in online:
         figures.append(f"{ONLINE} {sum(row['accuracy'] for row in online) / 2:.0%}")
@@ -153,8 +154,9 @@ def _reason(few: list[int], last: float) -> str:
 
 def _learned(rows: list[Row], model: str, size: int) -> set[int]:
     """Seeds that recall the easiest keys at their own chunk: no stale gradient hides what was bound once."""
-    asked = (model, size, size, "kept", PAIRS[0][0])
-    return {row["seed"] for row in rows if tuple(row[key] for key in KEYS) == asked and row["accuracy"] >= LEARNED}
+    own = [row for row in rows if (row["model"], row["trained"], row["x"]) == (model, size, size)]
+    easiest = [row for row in own if (row["ask"], row["pairs"]) == ("kept", PAIRS[0][0])]
+    return {row["seed"] for row in easiest if row["accuracy"] >= LEARNED}
 
 
 def _by_seed(rows: list[Row], model: str, size: int) -> list[Row]:
