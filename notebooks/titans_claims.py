@@ -181,9 +181,9 @@ def _(rows_of, stored):
             mo.accordion({"The numbers": mo.ui.table(table_lines(longest), selection=None, show_download=False)}),
             mo.md(f"""
             **How to read this.** One needle at the start, asked for at each distance in {two_million.SEQUENCES}
-            sequences; one training per model and setting, so the band is over sequences only. Seconds and peak memory
-            are in the numbers: the peak at {two_million.FAR:,} tokens against that at {two_million.MIDDLE:,} is part
-            of the rule.
+            sequences. With few filler words the band is over trainings; with many there is one training per model, and
+            the band is over sequences only. Seconds and peak memory are in the numbers: the peak at
+            {two_million.FAR:,} tokens against that at {two_million.MIDDLE:,} is part of the rule.
 
             {parts.provenance_line(stored[two_million.CLAIM.id])}
             """),

@@ -4,17 +4,19 @@ from typing import Any
 
 import pytest
 
-from titans_mlx.claims.two_million import CLAIM, FAR, MIDDLE, MODELS, NEAR, SEQUENCES, judge
+from titans_mlx.claims.two_million import CLAIM, FAR, MIDDLE, MODELS, NEAR, SEEDS, SEQUENCES, judge
 from titans_mlx.tasks.recall import SETTINGS
 
 
-def row(model: str, setting: str, distance: int, right: int = SEQUENCES, megabytes: float = 10.0) -> dict[str, Any]:
+def row(
+    model: str, setting: str, seed: int, distance: int, right: int = SEQUENCES, megabytes: float = 10.0
+) -> dict[str, Any]:
     return {
         "setting": setting,
         "model": model,
         "option": "paper",
         "distance": distance,
-        "seed": 6,
+        "seed": seed,
         "accuracy": right / SEQUENCES,
         "correct": [1] * right + [0] * (SEQUENCES - right),
         "sequences": SEQUENCES,
@@ -29,10 +31,10 @@ def row(model: str, setting: str, distance: int, right: int = SEQUENCES, megabyt
 
 
 def table(**far: Any) -> list[dict[str, Any]]:
-    """Every model and setting; ``far`` changes what the first of them shows at the farthest."""
-    cells = [(model, setting) for setting in SETTINGS for model in MODELS]
+    """Every model, setting and seed; ``far`` changes what the first model shows at the farthest with few words."""
+    cells = [(model, setting, seed) for setting in SETTINGS for model in MODELS for seed in SEEDS[setting]]
     rows = [row(*cell, distance) for cell in cells for distance in (NEAR, MIDDLE)]
-    return rows + [row(*cell, FAR, **(far if cell == cells[0] else {})) for cell in cells]
+    return rows + [row(*cell, FAR, **(far if cell[:2] == (MODELS[0], "few") else {})) for cell in cells]
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,7 @@ def test_nothing_held_is_not_reproduced() -> None:
     rows = table()
     assert judge([{**r, "accuracy": 0.0, "correct": [0] * SEQUENCES} for r in rows]).status == "not reproduced"
     assert judge(rows[:-1]).status == "unfinished"
+    assert judge([r for r in rows if r["seed"] != SEEDS["few"][-1]]).status == "unfinished"
     assert judge([]).status == "not run"
 
 
