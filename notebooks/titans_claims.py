@@ -30,8 +30,8 @@ def _():
     *Titans: Learning to Memorize at Test Time* ([arXiv 2501.00663](https://arxiv.org/abs/2501.00663)) gives a
     model a memory that learns while it reads: its own weights take one gradient step per token, driven by
     surprise, with momentum for past surprise and decay for forgetting. This notebook says what of that was
-    found to hold here, and at what size. Statements and rules were written before the runs they judge. The
-    charts show stored results; one run can be repeated live.
+    found to hold here, and at what size. Rules were written before the runs they judge, or, where not, say so.
+    The charts show stored results; one run can be repeated live.
     """)
     return
 
@@ -132,9 +132,9 @@ def _(claim, stored, summary):
     The other chart has the seconds to read one sequence, taken while another run had the other core, and the peak
     memory, both shared out among the sequences read side by side: a memory's state has a constant size, so its peak
     levels off once the pieces read at a time are full; attention over everything keeps growing. Full attention read
-    fewer sequences in smaller pieces: compare slopes, not heights. Click a name in the legend to see it alone
-    (shift-click adds another). The last column of the numbers is the largest step size on filler: small writes that add
-    up over the distance overwrite the pairs.
+    fewer sequences in smaller pieces, and runs had one of two processors: compare slopes, not heights. Click a name
+    in the legend to see it alone (shift-click adds another). The last column of the numbers is the largest step size
+    on filler: small writes that add up over the distance overwrite the pairs.
 
     {parts.provenance_line(stored[claim.id])}
     """)

@@ -204,8 +204,8 @@ on, at which accuracy falls below {ENOUGH:.0%}.
 CLAIM = Claim(
     id="capacity",
     title="Capacity",
-    statement="A matrix memory holds about as many pairs as its keys are wide; a deep memory of the same width holds "
-    "more.",
+    statement="A trained matrix memory holds about as many pairs as its keys are wide; a deep memory of the same width "
+    "holds more.",
     source="Titans (arXiv 2501.00663), section 3.1: deep memory, as matrices compress linearly; Schlag et al. (arXiv "
     "2102.11174): at most as many orthogonal keys as dimensions.",
     protocol=" ".join(PROTOCOL.split()),

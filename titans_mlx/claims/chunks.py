@@ -192,7 +192,8 @@ and the online form closed in training and tests, the control.
 CLAIM = Claim(
     id="chunks",
     title="Chunks",
-    statement="The smaller the chunks after which gradients are taken anew, the better a memory remembers.",
+    statement="A memory whose gradients are taken anew at every token remembers better than one with a single chunk "
+    "for all, and nowhere between is a larger chunk better.",
     source='Titans (NeurIPS version), appendix E: smaller chunks are "better but slower"; Titans Revisited (arXiv '
     "2510.09551) blames chunking, of attention, for what MAC loses.",
     protocol=" ".join(PROTOCOL.split()),

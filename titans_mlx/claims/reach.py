@@ -5,6 +5,7 @@ from functools import cache
 
 from titans_mlx.claims.base import Row
 from titans_mlx.claims.judging import LEARNED, summarise
+from titans_mlx.claims.lab import CONTROL
 from titans_mlx.claims.matching import match_parameters, parameters
 from titans_mlx.claims.recall_jobs import TITANS, model_configs
 from titans_mlx.claims.statistics import gain, share, surely
@@ -78,6 +79,8 @@ def judge_reach(
         ahead = _ahead([row for row in of_kind if row["x"] == far], best, others)
         parts[f"{name} (others{''.join(weak)})"] = holds and ahead and not weak and (fell or not falling)
         told = [f"{model} {at[model, near]:.0%} to {share(table[model, far])}" for model in (best, other)]
+        if (CONTROL, far) in at:
+            told.append(f"{CONTROL} {at[CONTROL, far]:.0%} at {far:,}")
         figures.append(f"{name}: {', '.join(told)}")
     return parts, f"{near:,} to {far:,} tokens; {'; '.join(figures)}" if figures else ""
 

@@ -105,7 +105,7 @@ bounded to 1, as everywhere here; TTT's are not, as published. AdamW, 800 steps 
 equally often, the rate falling to 0 as a cosine. Three pairs of learning rate and weight decay are tried with the first
 of three seeds: 0.002 and 1, 0.002 and 0.1, 0.004 and 0.1; the one that validates best at 1,024 tokens is kept, the
 earlier one if they are equal; two more seeds of the Titans and the window, added after the claim was judged with three,
-search for themselves. Tested at 256 to 65,536 on 32 sequences of 8 answers, beyond 16,384 on 8 of them (the window 32,
+search for themselves. Tested at 256 to 65,536 on 32 sequences of 8 answers, beyond 16,384 on 8 others (the window 32,
 whose level is compared with chance; full attention 12 and 4), the same ones for every seed, drawn apart from training
 and validation. Intervals: Student's t over seeds, or a bootstrap over sequences where that is wider. Full attention is
 trained at the same lengths, with rotary positions (nothing done to extrapolate) and without positions, which is the

@@ -97,11 +97,17 @@ def judge(rows: list[Row]) -> Verdict:
         rest = [f"{model} {row['accuracy']:.0%}" for model, row in found.items() if model != best]
         trained = max(row["accuracy"] for row in near.values())
         told = f"{best} {share(found[best])} (at most {trained:.0%} at {TRAINED})"
-        figures.append(f"{group}: {told}, {', '.join(rest)}, {FULL[1]} {share(attention)}")
+        figures.append(f"{group}: {told}, {', '.join(rest)}, {FULL[1]} {share(attention)}{_near(attention, table)}")
         beside = {model: table.get((group, model, FAR)) for model in BESIDE}
         if shown := [f"{model} {row['accuracy']:.0%}" for model, row in beside.items() if row]:
             figures.append(f"beside them {', '.join(shown)}")
     return verdict(parts, "; ".join(figures), scale_of(rows, f"{FAR} moves"))
+
+
+def _near(attention: Row, table: dict[tuple[Any, ...], Row]) -> str:
+    """What attention does at the longest trained length: it may not have learned even that."""
+    row = table.get((attention["group"], attention["model"], TRAINED))
+    return f" ({row['accuracy']:.0%} at {TRAINED})" if row else ""
 
 
 PROTOCOL = f"""

@@ -70,10 +70,11 @@ def judge(rows: list[Row]) -> Verdict:
 PROTOCOL = """
 One key-value pair at the start, filler, then the key. The models and their training are those of the claim on recall
 over distance (one block of width 64, 800 steps at 64 to 1,024 tokens, 8 to 32 pairs, the same grid chosen on
-validation sequences), with seeds of their own. 32 sequences read side by side, 1,024 tokens at a time; asked at 8,192
-tokens, and, in a second reading of the same sequences, at 65,536, 524,288 and 2,097,152. Two settings: 30 filler
-words, three trainings per model, each with its own search of the grid, and 1,000 filler words, one training, since
-reading takes twenty minutes each: there the interval is over sequences, and says nothing about other trainings.
+validation sequences); seeds 6 and 7 are among its further ones. 32 sequences read side by side, 1,024 tokens at a
+time; asked at 8,192 tokens, and, in a second reading of the same sequences, at 65,536, 524,288 and 2,097,152. Two
+settings: 30 filler words, three trainings per model, each with its own search of the grid, and 1,000 filler words, one
+training, since reading takes twenty minutes each: there the interval is over sequences, and says nothing about other
+trainings. Seeds 7 and 8, and the mean over trainings, came after the first had been judged.
 """
 
 CLAIM = Claim(
