@@ -13,7 +13,7 @@ with app.setup:
     from titans_mlx import plots
     from titans_mlx.claims import capacity, depth
     from titans_mlx.claims.judging import summarise
-    from titans_mlx.claims.lab import CONTROL, run_lab
+    from titans_mlx.claims.lab import CONTROL
 
     plots.use_theme()
 
@@ -117,6 +117,13 @@ def _(chosen, results, rows, shown):
     return
 
 
+@app.function
+def depth_chart(rows):
+    """Loss against the length of a window, a line per depth."""
+    titles = ("Bytes in a window", "Loss (nats a byte)")
+    return plots.length_chart(depth.summary(rows), "nats", titles, log=False, interval=True, reference=True, width=420)
+
+
 @app.cell(hide_code=True)
 def _():
     parts.heading(depth.CLAIM)
@@ -129,15 +136,7 @@ def _(results):
     mo.vstack(
         [
             parts.verdict(depth.CLAIM, deeper),
-            plots.length_chart(
-                depth.summary(deeper),
-                "nats",
-                ("Bytes in a window", "Loss (nats a byte)"),
-                log=False,
-                interval=True,
-                reference=True,
-                width=420,
-            ),
+            depth_chart(deeper),
             mo.md(f"""
             **How to read this.** A line is a depth of the memory, in models of one size; lower is better, and a whisker
             is a 95 % interval over trainings. If depth helps more as sequences grow, the lines part to the right. No
@@ -152,23 +151,34 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
-    live = parts.live_settings(capacity.jobs("quick"))
-    run_button = mo.ui.run_button(label="Train and test")
-    parts.try_live(
-        "Trains the three matrices once, with a third of the steps, in about two minutes.",
-        live,
-        run_button,
+    which = parts.which_live(capacity.CLAIM, depth.CLAIM)
+    mo.vstack(
+        [
+            mo.md("""
+            ## Try it live
+
+            Capacity trains the three matrices once, with a third of the steps, in about two minutes; depth two
+            models on prose, in one.
+            """),
+            which,
+        ]
     )
+    return (which,)
+
+
+@app.cell(hide_code=True)
+def _(which):
+    live = parts.live_settings(which.value.jobs("quick"))
+    run_button = mo.ui.run_button(label="Train and test")
+    mo.vstack([live.hstack(justify="start", gap=1.5, wrap=True), run_button])
     return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(live, run_button):
+def _(live, run_button, which):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(
-        parts.run_live(parts.with_settings(capacity.jobs("quick"), live.value), run_lab), ("model", "x")
-    )
-    chart(live_rows)
+    live_rows = parts.run_live(parts.with_settings(which.value.jobs("quick"), live.value), which.value.run_job)
+    chart(summarise(live_rows, ("model", "x"))) if which.value.id == capacity.CLAIM.id else depth_chart(live_rows)
     return (live_rows,)
 
 

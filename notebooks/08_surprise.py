@@ -120,16 +120,10 @@ def _(results, summary):
     return
 
 
-@app.cell(hide_code=True)
-def _():
-    parts.heading(frozen.CLAIM)
-    return
-
-
-@app.cell(hide_code=True)
-def _(results):
-    told_apart = parts.evidence(frozen.CLAIM, results)
-    losses = [{**row, "model": row["use"], "of": row["model"]} for row in frozen.summary(told_apart)]
+@app.function
+def uses(rows):
+    """Loss against the length of a window, a panel per training, a line per use of the memory."""
+    losses = [{**row, "model": row["use"], "of": row["model"]} for row in frozen.summary(rows)]
     titles = ("Bytes in a window", "Loss (nats a byte)")
     panels = [
         plots.length_chart(
@@ -147,10 +141,22 @@ def _(results):
         for model in (*frozen.MODELS, frozen.FADING)
         if (found := [row for row in losses if (row["of"], row["trained"]) == (model, trained)])
     ]
+    return mo.hstack(panels, justify="start", gap=1, wrap=True)
+
+
+@app.cell(hide_code=True)
+def _():
+    parts.heading(frozen.CLAIM)
+    return
+
+
+@app.cell(hide_code=True)
+def _(results):
+    told_apart = parts.evidence(frozen.CLAIM, results)
     mo.vstack(
         [
             parts.verdict(frozen.CLAIM, told_apart),
-            mo.hstack(panels, justify="start", gap=1, wrap=True),
+            uses(told_apart),
             mo.md(f"""
             **How to read this.** Lower is better. All lines of a panel are one trained model: with its memory writing,
             held where training left it, and reset again and again. Trained without writes means that the memory never
@@ -166,21 +172,38 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
-    live = parts.live_settings(surprise.jobs("quick"))
-    run_button = mo.ui.run_button(label="Train and read")
-    parts.try_live(
-        "Trains a matrix memory on both texts, in half a minute.",
-        live,
-        run_button,
+    which = parts.which_live(surprise.CLAIM, frozen.CLAIM)
+    mo.vstack(
+        [
+            mo.md("""
+            ## Try it live
+
+            Surprise trains a matrix memory on both texts, in half a minute; the frozen backbone is trained on prose,
+            in as much.
+            """),
+            which,
+        ]
     )
+    return (which,)
+
+
+@app.cell(hide_code=True)
+def _(which):
+    live = parts.live_settings(which.value.jobs("quick"))
+    run_button = mo.ui.run_button(label="Train and read")
+    mo.vstack([live.hstack(justify="start", gap=1.5, wrap=True), run_button])
     return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(live, run_button):
+def _(live, run_button, which):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = parts.run_live(parts.with_settings(surprise.jobs("quick"), live.value), surprise.run_surprise)
-    pictures(live_rows, surprise.summary(live_rows), surprise.SURPRISE)
+    live_rows = parts.run_live(parts.with_settings(which.value.jobs("quick"), live.value), which.value.run_job)
+    if which.value.id == surprise.CLAIM.id:
+        live_chart = pictures(live_rows, surprise.summary(live_rows), surprise.SURPRISE)
+    else:
+        live_chart = uses(live_rows)
+    live_chart
     return (live_rows,)
 
 

@@ -13,7 +13,6 @@ with app.setup:
     from titans_mlx import plots
     from titans_mlx.claims import needles, stories
     from titans_mlx.claims.judging import summarise
-    from titans_mlx.claims.lab import run_lab
 
     NAMES = {
         "passkey": "A number in noise",
@@ -119,23 +118,36 @@ def _(results):
 
 @app.cell(hide_code=True)
 def _():
-    live = parts.live_settings(needles.jobs("quick"))
-    run_button = mo.ui.run_button(label="Train and test")
-    parts.try_live(
-        "Trains the matrix memory and DeltaNet on 192 bytes, in a minute or two.",
-        live,
-        run_button,
+    which = parts.which_live(needles.CLAIM, stories.CLAIM)
+    mo.vstack(
+        [
+            mo.md("""
+            ## Try it live
+
+            Needles train the matrix memory and DeltaNet on 192 bytes, stories on 64 words, in a minute or two.
+            """),
+            which,
+        ]
     )
+    return (which,)
+
+
+@app.cell(hide_code=True)
+def _(which):
+    live = parts.live_settings(which.value.jobs("quick"))
+    run_button = mo.ui.run_button(label="Train and test")
+    mo.vstack([live.hstack(justify="start", gap=1.5, wrap=True), run_button])
     return live, run_button
 
 
 @app.cell(hide_code=True)
-def _(live, run_button):
+def _(live, run_button, which):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = summarise(
-        parts.run_live(parts.with_settings(needles.jobs("quick"), live.value), run_lab), ("model", "what", "x")
-    )
-    panels(live_rows, needles.KINDS, "Haystack (bytes)", needles.SHORT[0])
+    live_rows = parts.run_live(parts.with_settings(which.value.jobs("quick"), live.value), which.value.run_job)
+    live_kinds = needles.KINDS if which.value.id == needles.CLAIM.id else map(str, stories.FACTS)
+    live_title = "Haystack (bytes)" if which.value.id == needles.CLAIM.id else "Words"
+    live_trained = max(row["trained_length"] for row in live_rows)
+    panels(summarise(live_rows, ("model", "what", "x")), live_kinds, live_title, live_trained)
     return (live_rows,)
 
 

@@ -172,5 +172,34 @@ def _(run_button):
     return (live_rows,)
 
 
+@app.cell(hide_code=True)
+def _():
+    which = parts.which_live(mqar.CLAIM, family.CLAIM)
+    mo.vstack([mo.md("Or recipes trained on recall, with fewer steps, in a minute or two:"), which])
+    return (which,)
+
+
+@app.cell(hide_code=True)
+def _(which):
+    trained_live = parts.live_settings(which.value.jobs("quick"))
+    train_button = mo.ui.run_button(label="Train and test")
+    mo.vstack([trained_live.hstack(justify="start", gap=1.5, wrap=True), train_button])
+    return train_button, trained_live
+
+
+@app.cell(hide_code=True)
+def _(train_button, trained_live, which):
+    mo.stop(not parts.asked_to_run(train_button), mo.md("*Nothing has been run yet.*"))
+    trained_rows = parts.run_live(
+        parts.with_settings(which.value.jobs("quick"), trained_live.value), which.value.run_job
+    )
+    live_column = "option" if which.value.id == mqar.CLAIM.id else "what"
+    live_table = summarise(trained_rows, ("model", live_column, "x"))
+    live_kinds = list(dict.fromkeys(row[live_column] for row in live_table))
+    farthest = {kind: max(row["x"] for row in live_table if row[live_column] == kind) for kind in live_kinds}
+    compared([row for row in live_table if row["x"] == farthest[row[live_column]]], live_column, live_kinds)
+    return (trained_rows,)
+
+
 if __name__ == "__main__":
     app.run()

@@ -3,8 +3,11 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
+import altair as alt
 import parts
 import pytest
 
@@ -35,11 +38,15 @@ def test_every_notebook_is_tested_here_or_in_a_file_of_its_own() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == {*SHOWN, "titans_claims", *LOOKING, "10_variants"}
 
 
-def opened(name: str, results: Path) -> tuple[str, dict]:
+def notebook(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    outputs, defs = module.app.run(defs={"results": results})
+    return module
+
+
+def opened(name: str, results: Path) -> tuple[str, dict]:
+    outputs, defs = notebook(name).app.run(defs={"results": results})
     return "\n".join(output.text for output in outputs if hasattr(output, "text")), defs
 
 
@@ -56,9 +63,21 @@ def test_a_choice_of_models_has_every_model_there_is() -> None:
     assert options["Titans"] == ["MAL"] and sorted(options["Titans"] + options["others"]) == sorted(names)
 
 
-@pytest.mark.parametrize("name", [name for name in SHOWN if "live_settings" in (FOLDER / f"{name}.py").read_text()])
-def test_a_live_run_is_the_quick_profile_until_something_is_changed(name: str) -> None:
-    jobs = CLAIMS[SHOWN[name]].jobs("quick")
+BESIDE = {
+    "03_capacity": ("depth",),
+    "08_surprise": ("frozen",),
+    "13_needles": ("stories",),
+    "18_family": ("mqar", "family"),
+}
+"""Further claims of a notebook that are run live there."""
+FIRST = [name for name in SHOWN if name != "18_family" and "live_settings" in (FOLDER / f"{name}.py").read_text()]
+
+
+@pytest.mark.parametrize(
+    "claim", [SHOWN[name] for name in FIRST] + [claim for more in BESIDE.values() for claim in more]
+)
+def test_a_live_run_is_the_quick_profile_until_something_is_changed(claim: str) -> None:
+    jobs = CLAIMS[claim].jobs("quick")
     live = parts.live_settings(jobs)
     assert parts.with_settings(jobs, live.value) == jobs
     chosen = live.value | {"steps": 2, "seed": 7}
@@ -66,6 +85,22 @@ def test_a_live_run_is_the_quick_profile_until_something_is_changed(name: str) -
         if "training" in job.settings:
             assert (job.settings["training"]["steps"], job.settings["seeds"]) == (2, [7])
             assert job.settings.keys() == as_it_was.settings.keys() and job.id == as_it_was.id
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [(name, claim) for name, more in BESIDE.items() for claim in (SHOWN[name], *more) if claim != "outliers"],
+)
+def test_each_claim_of_a_notebook_is_run_live(name: str, claim: str, tmp_path: Path) -> None:
+    """As the quick profile is, on the sizes of the smoke profile."""
+    jobs = CLAIMS[claim].jobs("smoke")
+    given = SimpleNamespace(value=replace(CLAIMS[claim], jobs=lambda profile: jobs))
+    live, pressed = SimpleNamespace(value=parts.live_settings(jobs).value), SimpleNamespace(value=True)
+    family = name == "18_family"
+    settings, button = ("trained_live", "train_button") if family else ("live", "run_button")
+    outputs, defs = notebook(name).app.run(defs={"results": tmp_path, "which": given, settings: live, button: pressed})
+    assert len(defs["trained_rows" if family else "live_rows"]) >= len(jobs)
+    assert any(isinstance(o, alt.TopLevelMixin) or "vega" in getattr(o, "text", "") for o in outputs)
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -114,11 +149,8 @@ def test_a_memory_is_shown_at_work(smoke_results: Path, tmp_path: Path) -> None:
 
 
 def test_a_mac_shows_where_it_looks(smoke_results: Path) -> None:
-    spec = importlib.util.spec_from_file_location("at_work", FOLDER / "09_memory.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     model, task = parts.demo(smoke_results, "MAC")
-    outputs, defs = module.app.run(defs={"model": model, "task": task})
+    outputs, defs = notebook("09_memory").app.run(defs={"model": model, "task": task})
     shown = "\n".join(output.text for output in outputs if hasattr(output, "text"))
     assert sum(defs["shares"].values()) == pytest.approx(1, abs=1e-5) and "to the persistent tokens" in shown
 

@@ -200,6 +200,11 @@ def live_settings(jobs: Sequence[Job]) -> mo.ui.dictionary:
     )
 
 
+def which_live(*claims: Claim) -> mo.ui.dropdown:
+    """The claim that a live run is of, where a notebook has several."""
+    return mo.ui.dropdown({claim.title: claim for claim in claims}, value=claims[0].title, label="Claim")
+
+
 def with_settings(jobs: Sequence[Job], chosen: dict[str, Any]) -> list[Job]:
     """Jobs with what :func:`live_settings` gives; those that train nothing as they are."""
     return [
