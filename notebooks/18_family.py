@@ -159,7 +159,7 @@ def _(results):
 def _():
     run_button = mo.ui.run_button(label="Store and recall")
     mo.vstack(
-        [mo.md("## Try it live\n\nThe same with one seed and fewer steps to choose from, in 20 seconds."), run_button]
+        [mo.md("## Try it live\n\nOutliers: one seed and fewer steps to choose from, in 20 seconds."), run_button]
     )
     return (run_button,)
 
