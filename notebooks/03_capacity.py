@@ -157,8 +157,8 @@ def _():
             mo.md("""
             ## Try it live
 
-            Capacity trains the three matrices once, with a third of the steps, in about two minutes; depth two
-            models on prose, in one.
+            Capacity trains the three matrices once, with a third of the steps, in about a minute; depth two models
+            on prose, in as much.
             """),
             which,
         ]
@@ -170,14 +170,14 @@ def _():
 def _(which):
     live = parts.live_settings(which.value.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack([live.hstack(justify="start", gap=1.5, wrap=True), run_button])
+    parts.controls(live, run_button)
     return live, run_button
 
 
 @app.cell(hide_code=True)
 def _(live, run_button, which):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = parts.run_live(parts.with_settings(which.value.jobs("quick"), live.value), which.value.run_job)
+    live_rows = parts.run_quick(which.value, live)
     chart(summarise(live_rows, ("model", "x"))) if which.value.id == capacity.CLAIM.id else depth_chart(live_rows)
     return (live_rows,)
 

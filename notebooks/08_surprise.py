@@ -191,19 +191,16 @@ def _():
 def _(which):
     live = parts.live_settings(which.value.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and read")
-    mo.vstack([live.hstack(justify="start", gap=1.5, wrap=True), run_button])
+    parts.controls(live, run_button)
     return live, run_button
 
 
 @app.cell(hide_code=True)
 def _(live, run_button, which):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = parts.run_live(parts.with_settings(which.value.jobs("quick"), live.value), which.value.run_job)
-    if which.value.id == surprise.CLAIM.id:
-        live_chart = pictures(live_rows, surprise.summary(live_rows), surprise.SURPRISE)
-    else:
-        live_chart = uses(live_rows)
-    live_chart
+    live_rows = parts.run_quick(which.value, live)
+    of_surprise = which.value.id == surprise.CLAIM.id
+    pictures(live_rows, surprise.summary(live_rows), surprise.SURPRISE) if of_surprise else uses(live_rows)
     return (live_rows,)
 
 

@@ -136,18 +136,18 @@ def _():
 def _(which):
     live = parts.live_settings(which.value.jobs("quick"))
     run_button = mo.ui.run_button(label="Train and test")
-    mo.vstack([live.hstack(justify="start", gap=1.5, wrap=True), run_button])
+    parts.controls(live, run_button)
     return live, run_button
 
 
 @app.cell(hide_code=True)
 def _(live, run_button, which):
     mo.stop(not parts.asked_to_run(run_button), mo.md("*Nothing has been run yet.*"))
-    live_rows = parts.run_live(parts.with_settings(which.value.jobs("quick"), live.value), which.value.run_job)
-    live_kinds = needles.KINDS if which.value.id == needles.CLAIM.id else map(str, stories.FACTS)
-    live_title = "Haystack (bytes)" if which.value.id == needles.CLAIM.id else "Words"
-    live_trained = max(row["trained_length"] for row in live_rows)
-    panels(summarise(live_rows, ("model", "what", "x")), live_kinds, live_title, live_trained)
+    live_rows = parts.run_quick(which.value, live)
+    of_needles = (needles.KINDS, "Haystack (bytes)")
+    kinds, title = of_needles if which.value.id == needles.CLAIM.id else (map(str, stories.FACTS), "Words")
+    trained = max(row["trained_length"] for row in live_rows)
+    panels(summarise(live_rows, ("model", "what", "x")), kinds, title, trained)
     return (live_rows,)
 
 

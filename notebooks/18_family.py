@@ -183,16 +183,14 @@ def _():
 def _(which):
     trained_live = parts.live_settings(which.value.jobs("quick"))
     train_button = mo.ui.run_button(label="Train and test")
-    mo.vstack([trained_live.hstack(justify="start", gap=1.5, wrap=True), train_button])
+    parts.controls(trained_live, train_button)
     return train_button, trained_live
 
 
 @app.cell(hide_code=True)
 def _(train_button, trained_live, which):
     mo.stop(not parts.asked_to_run(train_button), mo.md("*Nothing has been run yet.*"))
-    trained_rows = parts.run_live(
-        parts.with_settings(which.value.jobs("quick"), trained_live.value), which.value.run_job
-    )
+    trained_rows = parts.run_quick(which.value, trained_live)
     live_column = "option" if which.value.id == mqar.CLAIM.id else "what"
     live_table = summarise(trained_rows, ("model", live_column, "x"))
     live_kinds = list(dict.fromkeys(row[live_column] for row in live_table))

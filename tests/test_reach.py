@@ -7,6 +7,7 @@ import pytest
 from claim_rows import as_claimed, changed_rows, rows_of, with_seeds
 
 from titans_mlx.claims import needles, stories
+from titans_mlx.claims.lab import CONTROL
 from titans_mlx.claims.recall_jobs import SLIDING, TITANS
 
 REACH = [(needles.CLAIM, "uuid", "TTT MLP"), (stories.CLAIM, "2", SLIDING)]
@@ -57,6 +58,13 @@ def test_stories_need_a_recurrence_that_has_learned() -> None:
     assert "1 fact (others, Gated DeltaNet not learned at 1,024)" in found.lacking
     found = stories.judge(rows_of(stories.CLAIM, lambda s, t: 0.4 if t["what"] == "3" else as_claimed(s, t)))
     assert "3 facts (Titans, below 90% at 1,024 too)" in found.lacking
+
+
+def test_the_control_is_told() -> None:
+    rows = rows_of(stories.CLAIM, lambda s, t: 0.2 if s["model"] == CONTROL else as_claimed(s, t))
+    assert f"{CONTROL} 20% at {stories.FAR:,}" in stories.judge(rows).figure
+    without = stories.judge([row for row in rows if row["model"] != CONTROL])
+    assert CONTROL not in without.figure and without.status == stories.judge(rows).status, "of no weight"
 
 
 def test_others_are_behind_beyond_the_noise_of_seeds() -> None:

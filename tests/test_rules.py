@@ -180,6 +180,12 @@ def test_the_rule_of_tracking_at_its_edges() -> None:
         assert changed_rows(tracking.CLAIM, share) == status, (value, status)
 
 
+def test_what_attention_has_learned_is_told() -> None:
+    """Failing at 128 moves says something of length only where 32 were learned."""
+    rows = rows_of(tracking.CLAIM, lambda settings, test: 0.5 if test["x"] == tracking.TRAINED else 0.25)
+    assert f"{FULL[1]} 25%" in (figure := tracking.judge(rows).figure) and f"(50% at {tracking.TRAINED})" in figure
+
+
 @pytest.mark.parametrize(("lost", "lacking"), [(2, ""), (3, "LMM deep (chunk 16: fewer than 3 trainings learned)")])
 def test_chunks_are_compared_by_trainings_that_have_learned(lost: int, lacking: str) -> None:
     rows = rows_of(chunks.CLAIM, as_claimed)

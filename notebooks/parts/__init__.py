@@ -220,7 +220,17 @@ def _trained_so(settings: dict[str, Any], steps: int, rate: float, seed: int) ->
 
 def try_live(text: str, settings: mo.ui.dictionary, button: mo.ui.run_button) -> mo.Html:
     """The head of a live run: what it does as it is set at first, what can be changed, and the button."""
-    return mo.vstack([mo.md(f"## Try it live\n\n{text}"), settings.hstack(justify="start", gap=1.5, wrap=True), button])
+    return mo.vstack([mo.md(f"## Try it live\n\n{text}"), controls(settings, button)])
+
+
+def controls(settings: mo.ui.dictionary, button: mo.ui.run_button) -> mo.Html:
+    """What can be changed of a live run, and its button."""
+    return mo.vstack([settings.hstack(justify="start", gap=1.5, wrap=True), button])
+
+
+def run_quick(claim: Claim, settings: mo.ui.dictionary) -> list[Row]:
+    """Rows of a claim's quick profile, run here and now with the settings chosen."""
+    return run_live(with_settings(claim.jobs("quick"), settings.value), claim.run_job)
 
 
 def run_live(jobs: Sequence[Job], run_job: Callable[[Job, Progress], list[Row]]) -> list[Row]:

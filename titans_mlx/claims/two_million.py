@@ -63,7 +63,8 @@ def judge(rows: list[Row]) -> Verdict:
                 f"{far['seconds_per_sequence']:.0f} s and {far['peak_megabytes']:.0f} MB a sequence"
             )
     size = max((row["parameters"] for row in rows), default=0) / 1e6
-    scale = f"{size:.2f}M parameters, {FAR:,} tokens, one pair, 1 to 3 seeds" if rows else ""
+    fewest, most = (end(map(len, SEEDS.values())) for end in (min, max))
+    scale = f"{size:.2f}M parameters, {FAR:,} tokens, one pair, {fewest} to {most} seeds" if rows else ""
     return verdict(parts, "; ".join(figures), scale)
 
 
